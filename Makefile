@@ -1,0 +1,131 @@
+# Each target sets up what it needs. `make` alone lists them.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+ifeq ($(filter oneshell,$(.FEATURES)),)
+$(error GNU Make 3.82 or later is needed (on macOS: brew install make, then gmake))
+endif
+
+VENV := .venv
+BIN := $(VENV)/bin
+VENV_READY := $(VENV)/.ready
+KAFKA := .cache/kafka
+KAFKA_READY := $(KAFKA)/.ready
+PYTHON ?=
+ARGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@echo "Targets:"
+	sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r target text; do
+		printf '%-15s%s\n' "$$target" "$$text"
+	done
+	echo
+	echo 'Options are handed on by ARGS: make demo ARGS="--headless --events 2000", make test ARGS="-k schemas"'
+
+# ---------------------------------------------------------------------------------------------------- environment
+
+.PHONY: venv
+venv: $(VENV_READY) ## Make .venv with all that the project uses
+	@:
+
+$(VENV_READY): pyproject.toml
+	@fits='import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
+	python=
+	for candidate in $(or $(PYTHON),python3.11 python3.12 python3.13 python3); do
+		if "$$candidate" -c "$$fits" >/dev/null 2>&1; then python=$$candidate; break; fi
+	done
+	if [ -z "$$python" ]; then
+		echo "Python 3.11 or later with venv and pip is missing: install it (on Debian and Ubuntu: apt-get install python3 python3-venv; elsewhere: python.org), or name it: make venv PYTHON=/path/to/python3.11" >&2
+		exit 1
+	fi
+	if ! "$(BIN)/python" -c "$$fits; import pip" >/dev/null 2>&1; then
+		rm -rf "$(VENV)"
+		"$$python" -m venv "$(VENV)"
+	fi
+	echo "Installing into $(VENV) (about two minutes; 5 GB, most of it torch) ..."
+	if ! "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable '.[train,dev]'; then
+		echo "Installing into $(VENV) failed: the lines above say why. 'make venv' goes on from here; 'make clean' starts anew." >&2
+		exit 1
+	fi
+	touch $@
+	echo "$(VENV) is ready."
+
+# ------------------------------------------------------------------------------------------------------- programs
+
+.PHONY: demo
+demo: venv ## Run broker, worker, trainer and simulated learners in one go
+	@exec $(BIN)/stream demo $(ARGS)
+
+.PHONY: test
+test: broker venv ## Run all tests, on a real Kafka broker and a real Redis too
+	@STREAM_REQUIRE_BROKER=1 exec $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: venv ## Check style, types, import rules and generated schemas
+	@$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m schemas.generate --check
+
+# -------------------------------------------------------------------------------------------------------- servers
+
+# The system's packages are looked at every time, the jars only when the pom has changed.
+define find_missing
+	java_version() { java -version 2>&1 | sed -nE 's/.*version "([0-9]+).*/\1/p' | head -n 1 || true; }
+	find_missing() {
+		missing=()
+		packages=()
+		version=$$(java_version)
+		if [ "$${version:-0}" -lt 17 ]; then missing+=("java 17 or later"); packages+=("$$1"); fi
+		if ! command -v mvn >/dev/null; then missing+=("Maven (mvn)"); packages+=(maven); fi
+		if ! command -v redis-server >/dev/null; then missing+=("redis-server"); packages+=(redis-server); fi
+	}
+endef
+
+.PHONY: broker
+broker: ## Fetch what the tests run on: a Kafka broker, Java, Maven and Redis
+	@$(find_missing)
+	find_missing openjdk-17-jre-headless
+	as_root=
+	if [ "$$(id -u)" -ne 0 ]; then as_root="sudo -n"; fi
+	if [ $${#missing[@]} -gt 0 ] && command -v apt-get >/dev/null && $$as_root true 2>/dev/null; then
+		log=$$(mktemp)
+		trap 'rm -f "$$log"' EXIT
+		echo "Installing $${packages[*]} by apt-get (about a minute) ..."
+		$$as_root apt-get update >"$$log" 2>&1 || { cat "$$log" >&2; exit 1; }
+		# Newer releases have no Java 17 but a later one.
+		if ! apt-cache show openjdk-17-jre-headless >/dev/null 2>&1; then find_missing default-jre-headless; fi
+		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$${packages[@]}" >"$$log" 2>&1 || { cat "$$log" >&2; exit 1; }
+		hash -r
+		find_missing openjdk-17-jre-headless
+	fi
+	if [ $${#missing[@]} -gt 0 ]; then
+		list=$$(printf ', %s' "$${missing[@]}")
+		echo "The broker tests need $${list:2}: install with 'apt-get install $${packages[*]}' (Debian, Ubuntu) or 'brew install openjdk@17 maven redis' (macOS), then try again." >&2
+		exit 1
+	fi
+	$(MAKE) --silent $(KAFKA_READY)
+
+$(KAFKA_READY): tests/broker/pom.xml
+	@echo "Fetching the Kafka broker from Maven Central (43 MB) ..."
+	rm -rf "$(KAFKA)"
+	if ! mvn --quiet --batch-mode -Dstyle.color=never --file tests/broker/pom.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/$(KAFKA)/libs"; then
+		echo "Maven could not fetch the broker: the lines above say why. It needs Maven Central, or a mirror named in its settings.xml." >&2
+		exit 1
+	fi
+	touch $@
+
+# --------------------------------------------------------------------------------------------------------- tidying
+
+.PHONY: clean
+clean: ## Remove .venv, what was fetched, and the caches
+	@rm -rf $(VENV) .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,197 @@
+"""
+What a learning platform tells us of its learners: interactions and academic records.
+
+Only what an event says; what follows from it is decided in `stream.pipeline`. Dry runs are asked for in
+`schemas.requests`.
+"""
+
+from itertools import islice
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+
+from schemas.base import (
+    MAY_BE_NULL,
+    Difficulty,
+    Flag,
+    Identified,
+    Identifier,
+    Metadata,
+    Moment,
+    Number,
+    ReceivedValue,
+    Share,
+    decode,
+)
+
+MAX_NEXT_ITEMS: Final = 16
+"""Targets that one event may name in `metadata.next_items`."""
+
+PASS_SCORE: Final = 0.5
+"""An answer without `correct` is right from this score on."""
+
+_NEITHER: Final = "score, correct: expected one of them in an answer, found neither"
+_NEXT_ITEMS_READ: Final = 256  # elements looked at, however many the list has
+_LONGEST_ANSWER_S: Final = 7 * 86_400
+
+
+class Target(ReceivedValue):
+    """Something a user may be asked next: a topic, or an item of it."""
+
+    topic_id: Identifier
+    item_id: Identifier | None = None
+    difficulty: Difficulty | None = None
+
+
+class Interaction(Identified):
+    """An answer, a view of a resource, or feedback on a recommendation."""
+
+    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(
+        default_factory=str, description="Derived from the content where it is absent."
+    )
+    type: Literal["quiz_complete", "resource_view", "feedback_recommendation"]
+    user_id: Identifier = Field(description="Must also be the message's key.")
+    topic_id: Identifier
+    item_id: Identifier | None = None
+    skills: Annotated[
+        tuple[Identifier, ...], Field(min_length=1, max_length=16, fail_fast=True), MAY_BE_NULL
+    ] = Field(default_factory=tuple, description="The topic where it is absent.")
+    difficulty: Difficulty | None = None
+    score: Share | None = None
+    correct: Flag | None = Field(
+        default=None, description="score >= 0.5 where it is absent; an answer needs one of the two."
+    )
+    duration_seconds: Annotated[Number, Field(ge=0, le=_LONGEST_ANSWER_S)] | None = None
+    timestamp: Moment
+    metadata: Metadata = Field(default_factory=dict)
+
+    def _fill(self) -> None:
+        if not self.skills:
+            self.__dict__["skills"] = (self.topic_id,)
+        if self.correct is None and self.type == "quiz_complete":
+            if self.score is None:
+                raise PydanticCustomError("missing_field", _NEITHER)
+            self.__dict__["correct"] = self.score >= PASS_SCORE
+
+
+class AttendanceRecorded(Identified):
+    """Whether a user was there."""
+
+    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
+    type: Literal["attendance_recorded"]
+    user_id: Identifier
+    status: Literal["present", "absent", "late", "excused"]
+    course_id: Identifier | None = None
+    timestamp: Moment
+    metadata: Metadata = Field(default_factory=dict)
+
+
+def _max_score(value: float | None) -> float:
+    return 100.0 if value is None else value
+
+
+class GradeRecorded(Identified):
+    """A grade for a piece of work."""
+
+    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
+    type: Literal["grade_recorded"]
+    user_id: Identifier
+    score: Annotated[Number, Field(ge=0)]
+    max_score: Annotated[Number, Field(gt=0), MAY_BE_NULL, AfterValidator(_max_score)] = 100.0
+    weight: Share | None = Field(default=None, description="Share of the course's grade.")
+    assessment_id: Identifier | None = None
+    days_late: Number | None = Field(default=None, description="Negative where it was handed in early.")
+    course_id: Identifier | None = None
+    timestamp: Moment
+    metadata: Metadata = Field(default_factory=dict)
+
+    def _fill(self) -> None:
+        if self.score > self.max_score:
+            raise PydanticCustomError(
+                "bad_value",
+                "score: expected at most max_score, {max_score}, found {score}",
+                {"max_score": self.max_score, "score": self.score},
+            )
+
+
+class DisciplineRecorded(Identified):
+    """An incident, and what followed from it."""
+
+    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
+    type: Literal["discipline_recorded"]
+    user_id: Identifier
+    severity: Literal["minor", "moderate", "major"]
+    sanction: Annotated[str, StringConstraints(max_length=256)] | None = None
+    course_id: Identifier | None = None
+    timestamp: Moment
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class OutcomeRecorded(Identified):
+    """How a course ended for a user."""
+
+    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
+    type: Literal["outcome_recorded"]
+    user_id: Identifier
+    outcome: Literal["distinction", "pass", "fail", "withdrawn"]
+    course_id: Identifier | None = None
+    timestamp: Moment
+    metadata: Metadata = Field(default_factory=dict)
+
+
+Academic = Annotated[
+    AttendanceRecorded | GradeRecorded | DisciplineRecorded | OutcomeRecorded, Field(discriminator="type")
+]
+
+INTERACTION: Final[TypeAdapter[Interaction]] = TypeAdapter(Interaction)
+ACADEMIC: Final[TypeAdapter[Academic]] = TypeAdapter(Academic)
+
+
+def decode_interaction(raw: bytes) -> Interaction:
+    """
+    Read an interaction from its bytes.
+
+    Raises:
+        InvalidEvent: If the bytes are not a valid interaction.
+    """
+    return decode(INTERACTION, raw)
+
+
+def decode_academic(raw: bytes) -> Academic:
+    """
+    Read an academic record from its bytes.
+
+    Raises:
+        InvalidEvent: If the bytes are not a valid academic record.
+    """
+    return decode(ACADEMIC, raw)
+
+
+def next_items(interaction: Interaction) -> tuple[Target, ...]:
+    """
+    What the platform may ask this user next, as `metadata.next_items` names it; at most 16.
+
+    An element is an item's id, or an object with a topic, an item or a difficulty; the topic defaults to the
+    event's. An element that is neither is left out: a hint must not cost the answer that carries it.
+    """
+    named = interaction.metadata.get("next_items")
+    if not isinstance(named, list):
+        return ()
+    targets = (_target(interaction.topic_id, element) for element in islice(named, _NEXT_ITEMS_READ))
+    return tuple(islice((target for target in targets if target is not None), MAX_NEXT_ITEMS))
+
+
+def _target(topic_id: str, element: JsonValue) -> Target | None:
+    if isinstance(element, str):
+        element = {"item_id": element}
+    if not isinstance(element, dict) or not _NAMING & element.keys():
+        return None
+    given = {name: value for name, value in element.items() if value is not None}
+    try:
+        return Target.model_validate({"topic_id": topic_id} | given)
+    except ValidationError:
+        return None
+
+
+_NAMING: Final = frozenset(Target.model_fields)

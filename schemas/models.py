@@ -1,0 +1,166 @@
+"""
+What is said of models: the rollout that should be, what happened to it, and the items' parameters.
+
+Announcements only; the files behind them are the artifacts of `stream.models`.
+"""
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from schemas.base import (
+    Count,
+    Difficulty,
+    Emitted,
+    EmittedValue,
+    Flag,
+    Identifier,
+    Moment,
+    Positive,
+    Probability,
+)
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Version = Annotated[int, Field(ge=1)]
+
+
+def _relative_path(path: str) -> str:
+    """Refuse what could lead out of the folder of artifacts."""
+    if path.startswith("/") or "\\" in path or "\0" in path or ":" in path or ".." in path.split("/"):
+        raise ValueError(f"expected a relative path without '..', found {path!r}")
+    return path
+
+
+class Release(EmittedValue):
+    """One version of a model, and how to be sure of it."""
+
+    version: Version
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(
+        description="Of manifest.json."
+    )
+    path: Annotated[Name, AfterValidator(_relative_path)] = Field(
+        description="Relative to the folder of artifacts."
+    )
+    state_format: Name
+
+
+class ModelRollout(Emitted):
+    """What should serve under a model's name; no champion means that the fallback serves."""
+
+    name: Name
+    champion: Release | None = None
+    previous: Release | None = None
+    challenger: Release | None = None
+    challenger_share: Probability = 0.0
+    decided_at: Moment
+
+
+class _ModelEvent(Emitted):
+    """Something that happened to a model."""
+
+    event_id: Identifier
+    name: Name
+    at: Moment
+
+
+class ModelSwapped(_ModelEvent):
+    """A worker serves another version from here on; no version means the fallback."""
+
+    type: Literal["model_swapped"] = "model_swapped"
+    version: Version | None = None
+    previous: Version | None = None
+    worker: Name
+
+
+class GateDecided(_ModelEvent):
+    """A candidate was compared with what serves, on answers that came after it was frozen."""
+
+    type: Literal["gate_decided"] = "gate_decided"
+    candidate_version: Version
+    champion_version: Version | None = None
+    promoted: Flag
+    reason: Annotated[str, Field(min_length=1)]
+    n: Count = Field(description="Answers compared.")
+    users: Count
+    logloss_candidate: float
+    logloss_champion: float
+    logloss_fallback: float
+    auc_candidate: Probability | None = None
+    auc_champion: Probability | None = None
+    auc_fallback: Probability | None = None
+    z: float | None = Field(default=None, description="Of the difference in log loss, clustered by user.")
+
+
+class ModelRefused(_ModelEvent):
+    """A worker kept a release out; what it had goes on serving."""
+
+    type: Literal["model_refused"] = "model_refused"
+    version: Version
+    reason: Annotated[str, Field(min_length=1)]
+    worker: Name
+
+
+class UpdateStarted(_ModelEvent):
+    """The trainer began to learn a candidate."""
+
+    type: Literal["update_started"] = "update_started"
+    answers: Count
+    candidate_version: Version
+
+
+ModelEvent = Annotated[ModelSwapped | GateDecided | ModelRefused | UpdateStarted, Field(discriminator="type")]
+
+_SUBJECTS: Final[dict[str, frozenset[str]]] = {
+    "item": frozenset({"item_id"}),
+    "topic": frozenset({"topic_id"}),
+    "topic_difficulty": frozenset({"topic_id", "difficulty"}),
+    "population": frozenset(),
+}
+"""Fields that name each subject; an item may also say its topic and difficulty."""
+
+
+class ItemParameters(Emitted):
+    """What is known over all users of an item, a topic, a topic at one difficulty, or of everything."""
+
+    subject: Literal["item", "topic", "topic_difficulty", "population"]
+    item_id: Identifier | None = None
+    topic_id: Identifier | None = None
+    difficulty: Difficulty | None = None
+    difficulty_logit: float
+    discrimination: Positive
+    time_intensity: float = Field(description="Log seconds.")
+    time_sigma: Positive = Field(description="Of the log seconds.")
+    answers: Count
+    correct: Count
+    timed: Count
+    version: Count
+    updated_at: Moment
+
+    @model_validator(mode="after")
+    def _named_by_subject(self) -> Self:
+        missing = sorted(name for name in _SUBJECTS[self.subject] if getattr(self, name) is None)
+        if missing:
+            raise ValueError(f"{', '.join(missing)}: expected a value for subject {self.subject}, found none")
+        return self
+
+
+def parameters_key(parameters: ItemParameters) -> bytes:
+    """
+    Key on the compacted topic: `item/ID`, `topic/ID`, `topic/ID/DIFFICULTY` or `population`.
+
+    A slash inside an id is escaped (`%2F`), so that no two subjects share a key.
+    """
+    match parameters:
+        case ItemParameters(subject="item", item_id=str(item_id)):
+            key = f"item/{_escaped(item_id)}"
+        case ItemParameters(subject="topic", topic_id=str(topic_id)):
+            key = f"topic/{_escaped(topic_id)}"
+        case ItemParameters(subject="topic_difficulty", topic_id=str(topic_id), difficulty=str(difficulty)):
+            key = f"topic/{_escaped(topic_id)}/{difficulty}"
+        case _:
+            key = "population"
+    return key.encode()
+
+
+def _escaped(identifier: str) -> str:
+    return identifier.replace("%", "%25").replace("/", "%2F")

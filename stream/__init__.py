@@ -1,0 +1,1 @@
+"""A streaming inference worker for learning platforms."""

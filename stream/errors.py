@@ -1,0 +1,56 @@
+"""
+What can go wrong, one class for each reaction.
+
+    StreamError
+    ├── UserError            the command or a setting is wrong: one sentence, exit code 2
+    │   ├── BadAnswersFile   a file of past answers that cannot be read
+    │   └── BadTopics        topics that do not fit the settings
+    ├── ArtifactError        a model that must not serve: it is kept out, the old one goes on
+    ├── InferenceError       a model that failed on a batch: the fallback answers
+    └── FatalError           the process must stop before it commits; the supervisor restarts it
+        ├── DeliveryError    Kafka did not take what we sent
+        ├── ControlError     the control topics could not be read whole
+        └── StateError       stored state that does not fit its source or its format
+
+Events that cannot be read are no exceptions of ours: they are `schemas.InvalidEvent`, and become dead letters.
+"""
+
+
+class StreamError(Exception):
+    """Anything that this program says of itself."""
+
+
+class UserError(StreamError):
+    """Something that the person at the keyboard can mend; the message says how."""
+
+
+class BadAnswersFile(UserError):
+    """A file of past answers is not as `docs/answers.md` describes; the message names the line and the column."""
+
+
+class BadTopics(UserError):
+    """Topics exist with settings that the worker cannot work with; the message says what to change."""
+
+
+class ArtifactError(StreamError):
+    """A model artifact was refused: digest, operators, inputs or golden outputs are not as they should be. The old model serves."""
+
+
+class InferenceError(StreamError):
+    """The model raised or gave numbers that are not finite. That batch is answered by the fallback, and marked so."""
+
+
+class FatalError(StreamError):
+    """Going on could lose or double an event: the process ends at once, without committing, and is to be restarted."""
+
+
+class DeliveryError(FatalError):
+    """Kafka refused or did not confirm a message in time. Check the broker, the topic's size limit and the ACLs."""
+
+
+class ControlError(FatalError):
+    """The control topics could not be read up to their end before the first event. Check the broker and the ACLs."""
+
+
+class StateError(FatalError):
+    """A changelog record has an unknown format, or a source topic was made anew under existing state."""

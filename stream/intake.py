@@ -1,0 +1,154 @@
+"""
+Raw records into events, or into dead letters that say why.
+
+Pure: what is to be sent is returned. Validation itself is the schemas'.
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, Protocol, TypeVar
+from uuid import uuid5
+
+from schemas import DeadLetter, InvalidEvent
+from schemas.base import EVENT_NAMESPACE
+from stream.ports import Message, Record
+
+
+class Keyed(Protocol):
+    """An event that belongs to a user."""
+
+    @property
+    def user_id(self) -> str:
+        """The user, which must be the message's key."""
+
+
+E = TypeVar("E", bound=Keyed)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted(Generic[E]):
+    """An event and where it came from."""
+
+    record: Record
+    event: E
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """A record that cannot be used."""
+
+    record: Record
+    reason: str
+    detail: str
+    traceback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    What is let in.
+
+    Attributes:
+        event_max_bytes: Largest event.
+        dead_letter_max_bytes: Original bytes that a dead letter keeps.
+    """
+
+    event_max_bytes: int
+    dead_letter_max_bytes: int
+
+
+def read(
+    records: Sequence[Record], decode: Callable[[bytes], E], partition_of: Callable[[bytes], int], limits: Limits
+) -> tuple[list[Accepted[E]], list[Dead]]:
+    """
+    Return the events of records, in their order, and the records that are none.
+
+    Tombstones are in neither: they are ignored.
+
+    Args:
+        records: As they came.
+        decode: Bytes into an event; raises `InvalidEvent`.
+        partition_of: The partition that a key belongs on.
+        limits: Sizes.
+    """
+    accepted: list[Accepted[E]] = []
+    dead: list[Dead] = []
+    for record in records:
+        if record.value is None:
+            continue
+        if len(record.value) > limits.event_max_bytes:
+            detail = f"expected at most {limits.event_max_bytes} bytes, found {len(record.value)} (STREAM_EVENT_MAX_BYTES)"
+            dead.append(Dead(record, "too_large", detail))
+            continue
+        try:
+            event = decode(record.value)
+        except InvalidEvent as error:
+            dead.append(Dead(record, error.reason, error.detail))
+            continue
+        wrong = _wrong_place(record, event.user_id.encode(), partition_of)
+        if wrong is None:
+            accepted.append(Accepted(record, event))
+        else:
+            dead.append(Dead(record, *wrong))
+    return accepted, dead
+
+
+def _wrong_place(record: Record, user: bytes, partition_of: Callable[[bytes], int]) -> tuple[str, str] | None:
+    """Return why a record is not where its user's state is, None if it is."""
+    if record.key != user:
+        found = "no key" if record.key is None else repr(record.key[:80])
+        return "wrong_key", f"key: expected the event's user_id {user[:80]!r}, found {found}; the producer must set it"
+    expected = partition_of(user)
+    if record.partition != expected:
+        return (
+            "wrong_partition",
+            f"partition: expected {expected} by murmur2 of the key, found {record.partition}; "
+            "set partitioner=murmur2_random in the producer (librdkafka's default differs)",
+        )
+    return None
+
+
+def dead_letter(dead: Dead, limits: Limits, now: datetime) -> Message:
+    """Return the message that keeps a record which cannot be used: why, where, and its bytes as they came."""
+    record = dead.record
+    value = record.value or b""
+    letter = DeadLetter(
+        dead_letter_id=str(uuid5(EVENT_NAMESPACE, f"dead/{record.topic}/{record.partition}/{record.offset}")),
+        reason=dead.reason,
+        detail=dead.detail,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp=_moment(record.timestamp_s),
+        key=None if record.key is None else base64.b64encode(record.key[: limits.dead_letter_max_bytes]).decode(),
+        value=base64.b64encode(value[: limits.dead_letter_max_bytes]).decode(),
+        value_bytes=len(value),
+        value_sha256=hashlib.sha256(value).hexdigest(),
+        value_cut=len(value) > limits.dead_letter_max_bytes,
+        headers=tuple(_headers(record, limits.dead_letter_max_bytes)),
+        traceback=dead.traceback,
+        recorded_at=now,
+    )
+    key = (record.key or b"")[: limits.dead_letter_max_bytes]
+    return Message("dead-letters", key, letter.model_dump_json().encode(), letter.dead_letter_id)
+
+
+def _headers(record: Record, budget: int) -> list[tuple[str, str | None]]:
+    """Return the headers in base64, as many as fit the budget of bytes."""
+    kept: list[tuple[str, str | None]] = []
+    for name, value in record.headers:
+        budget -= len(name) + len(value or b"")
+        if budget < 0:
+            break
+        kept.append((name, None if value is None else base64.b64encode(value).decode()))
+    return kept
+
+
+def _moment(seconds: float) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,213 @@
+"""
+One update: train a network on runs for a bounded time, and write it as an artifact.
+
+Runs in a process of its own, so that it never delays the trainer's reading; `stream.learning.gate` decides what becomes of it.
+"""
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stream.errors import StreamError
+from stream.learning.network import Network, Shape, examples_of_inputs, export, from_weights, weights
+from stream.learning.runs import Runs
+from stream.models import artifacts, features
+from stream.models.artifacts import Manifest, Span
+from stream.models.dkt import INPUTS, OUTPUTS
+from stream.models.runtime import Graph
+
+BATCH_RUNS = 32
+"""Runs in a batch of training."""
+
+MAX_GRADIENT = 1.0
+WEIGHT_DECAY = 0.01
+TIME_WEIGHT = 0.3
+"""Weight of the response times' negative log likelihood beside the answers' log loss."""
+
+MAX_UPDATE_EPOCHS = 12
+"""Passes over the buffer in one update: with little data, time alone would over-fit."""
+
+
+class NotFiniteError(StreamError):
+    """Training met a NaN or an infinity; that update is dropped, and the next one starts from what serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """
+    What an update is to do.
+
+    Attributes:
+        name: The model's.
+        version: The candidate's.
+        folder: Where the artifact is to stand.
+        runs: What to learn from.
+        skills: In order of their rows.
+        state_format: Of the model that it starts from, None to start from nothing.
+        start: Weights to start from, None for random ones.
+        seconds: Of training, at most.
+        learning_rate: AdamW's.
+        seed: Of everything random.
+    """
+
+    name: str
+    version: int
+    folder: Path
+    runs: Runs
+    skills: tuple[str, ...]
+    state_format: str | None
+    start: dict[str, NDArray[np.float32]] | None
+    seconds: float
+    learning_rate: float
+    seed: int
+
+
+def prepare() -> None:
+    """Make a child process ready: it leaves Ctrl-C to its parent, gives way to what serves, and has torch loaded."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(10)
+    torch.set_num_threads(1)
+
+
+def update(wish: Wish) -> Path:
+    """
+    Train, and return the artifact's folder.
+
+    Raises:
+        NotFiniteError: If a loss was not finite.
+    """
+    torch.manual_seed(wish.seed)
+    shape = shape_for(len(wish.skills))
+    network = Network(shape) if wish.start is None else warm(shape, wish.start)
+    losses = train(network, wish.runs, _within(wish.seconds, MAX_UPDATE_EPOCHS), wish.learning_rate, wish.seed)
+    state_format = wish.state_format or f"lstm-{shape.layers}x{shape.hidden}-{wish.name}-{wish.version}"
+    metrics = {"train_loss": losses[-1], "epochs": float(len(losses))}
+    publish(network, wish.folder, wish, state_format, metrics)
+    return wish.folder
+
+
+def shape_for(skills: int) -> Shape:
+    """Return the network's shape for a vocabulary, with room to grow: rows come in powers of two."""
+    return Shape(vocabulary=max(1_024, 1 << math.ceil(math.log2(2 * (skills + 1)))))
+
+
+def warm(shape: Shape, arrays: dict[str, NDArray[np.float32]]) -> Network:
+    """Return a network that starts from weights; new rows of the vocabulary start from random ones."""
+    old = arrays["skill.weight"]
+    if len(old) < shape.vocabulary:
+        grown = weights(Network(shape))["skill.weight"]
+        grown[: len(old)] = old
+        arrays = arrays | {"skill.weight": grown}
+    return from_weights(Shape(vocabulary=len(arrays["skill.weight"])), arrays)
+
+
+def _within(seconds: float, epochs: int) -> Callable[[int], bool]:
+    end = time.monotonic() + seconds
+    return lambda epoch: epoch < epochs and time.monotonic() < end
+
+
+def train(
+    network: Network, runs: Runs, go_on: Callable[[int], bool], learning_rate: float, seed: int
+) -> list[float]:
+    """
+    Train in place, and return the mean loss of each epoch, of which the last may be cut short.
+
+    Args:
+        network: Changed.
+        runs: What to learn from.
+        go_on: Asked before each batch, with the number of epochs that are complete.
+        learning_rate: AdamW's.
+        seed: Of the order of runs.
+
+    Raises:
+        NotFiniteError: If a loss was not finite.
+    """
+    network.train()
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=WEIGHT_DECAY)
+    random = np.random.default_rng(seed)
+    losses: list[float] = []
+    # At least one whole epoch, however short the time.
+    while not losses or go_on(len(losses)):
+        total, answers = 0.0, 0
+        for batch in batches(runs, random):
+            if losses and not go_on(len(losses)):
+                break
+            loss = loss_of(network, batch)
+            if not torch.isfinite(loss):
+                raise NotFiniteError(f"expected a finite loss, found {loss.item()} in epoch {len(losses) + 1}")
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT)
+            optimizer.step()
+            count = int(batch.there.sum())
+            total, answers = total + loss.item() * count, answers + count
+        losses.append(total / max(answers, 1))
+    return losses
+
+
+def batches(runs: Runs, random: np.random.Generator) -> Iterator[Runs]:
+    """Yield the runs in batches of runs of like length, the batches in random order."""
+    lengths = runs.there.sum(axis=1) + random.uniform(0, 8, len(runs))
+    order = np.argsort(lengths)
+    starts = random.permutation(np.arange(0, len(runs), BATCH_RUNS))
+    for start in starts:
+        yield runs.take(order[start : start + BATCH_RUNS])
+
+
+def forward(network: Network, runs: Runs) -> torch.Tensor:
+    """Return the network's forecasts of every answer of the runs, `(B, T, 3)`."""
+    columns = (runs.skills, runs.correct, runs.time, runs.level, runs.features)
+    result: torch.Tensor = network(*(torch.from_numpy(np.ascontiguousarray(column)) for column in columns))
+    return result
+
+
+def loss_of(network: Network, runs: Runs) -> torch.Tensor:
+    """Return log loss of the answers plus a share of the response times' negative log likelihood, a scalar."""
+    logit, mu, log_sigma = forward(network, runs).unbind(-1)  # (B, T) each
+    there = torch.from_numpy(np.ascontiguousarray(runs.there))
+    correct = torch.from_numpy(np.ascontiguousarray(runs.correct)).float()
+    answers = torch.nn.functional.binary_cross_entropy_with_logits(logit[there], correct[there])
+    time_input = torch.from_numpy(np.ascontiguousarray(runs.time))
+    timed = there & (time_input[..., 1] > 0)
+    # A single answer left open over lunch must not rule the fit: residuals beyond four sigma count linearly.
+    z = (time_input[..., 0] - mu)[timed] / log_sigma[timed].exp()
+    times = torch.nn.functional.huber_loss(z, torch.zeros_like(z), delta=4.0, reduction="none") + log_sigma[timed]
+    return answers + TIME_WEIGHT * (times.mean() if len(z) else 0.0)
+
+
+def publish(network: Network, folder: Path, wish: Wish, state_format: str, metrics: dict[str, float]) -> None:
+    """Write the artifact; it appears whole or not at all."""
+    model = export(network.eval())
+    inputs = examples_of_inputs(network.shape, seed=wish.version)
+    golden = inputs | dict(zip(OUTPUTS, Graph(model).run(OUTPUTS, inputs), strict=True))
+    files = {
+        artifacts.MODEL: model,
+        artifacts.GOLDEN: artifacts.pack(golden),
+        artifacts.WEIGHTS: artifacts.pack(weights(network)),
+    }
+    manifest = Manifest(
+        name=wish.name,
+        version=wish.version,
+        state_format=state_format,
+        hidden_size=network.shape.hidden_size,
+        feature_version=features.VERSION,
+        features=features.NAMES,
+        inputs=tuple(INPUTS),
+        outputs=OUTPUTS,
+        skills=wish.skills,
+        trained_on=Span(answers=int(wish.runs.there.sum()), users=len(wish.runs)),
+        metrics=metrics,
+        files={name: artifacts.digest(content) for name, content in files.items()},
+    )
+    with artifacts.publishing(folder) as temporary:
+        for name, content in files.items():
+            (temporary / name).write_bytes(content)
+        (temporary / artifacts.MANIFEST).write_text(manifest.model_dump_json(indent=1), "utf-8")

@@ -1,0 +1,195 @@
+"""
+Deep knowledge tracing, serving side: one step of an LSTM for a batch of users, and the forecasts of any questions in the same run.
+
+Pure but for the graph that it is given. The network that is trained and exported is `stream.learning.network`'s; the inputs named
+here are the contract between the two.
+
+Source:
+    Piech et al. 2015, Deep Knowledge Tracing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.errors import ArtifactError
+from stream.models.features import COUNT, LOG_PRIOR_SECONDS, Questions
+from stream.models.lnirt import MIN_SECONDS, sigmoid
+from stream.models.runtime import Graph
+from stream.ports import Forecast, Hidden, Identity
+from stream.state.learner import HIDDEN_CAPACITY, Answers, Remembered, key64
+
+SKILLS = 4
+"""Skills of one answer that the network sees; further ones count in the history only."""
+
+INPUTS = {
+    "hidden": "tensor(float)",  # (B, hidden_size): h then c, each layer by layer
+    "skills": "tensor(int64)",  # (B, SKILLS), 0 where there are fewer
+    "correct": "tensor(int64)",  # (B,)
+    "time": "tensor(float)",  # (B, 2): log seconds relative to 60 s, and whether it is known
+    "row": "tensor(int64)",  # (N,): whose question
+    "after": "tensor(float)",  # (N,): 1 asked after the answer, 0 before
+    "asked_skills": "tensor(int64)",  # (N, SKILLS)
+    "level": "tensor(int64)",  # (N,): 0 unknown, 1 to 3
+    "features": "tensor(float)",  # (N, COUNT)
+}
+OUTPUTS = ("next_hidden", "forecast")  # (B, hidden_size); (N, 3): logit, mu relative to log 60, log sigma
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """
+    Which row of the embedding stands for a skill: 1 and up in order of appearance, 0 for an unknown one.
+
+    Attributes:
+        keys: 64-bit keys of the skills, sorted, uint64 `(K,)`.
+        rows: Their rows, int64 `(K,)`.
+    """
+
+    keys: NDArray[np.uint64]
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, skills: Sequence[str]) -> "Vocabulary":
+        """Return the vocabulary of skills in order of appearance."""
+        keys = np.array([key64(skill) for skill in skills], np.uint64)
+        order = np.argsort(keys, kind="stable")
+        return cls(keys[order], order.astype(np.int64) + 1)
+
+    def lookup(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return the rows of 64-bit keys, of any shape."""
+        return self._find(self.keys, self.rows, keys)
+
+    def lookup32(self, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
+        """Return the rows of the low halves of keys, as remembered answers keep them."""
+        low = self.keys.astype(np.uint32)
+        order = np.argsort(low, kind="stable")
+        return self._find(low[order], self.rows[order], keys)
+
+    @staticmethod
+    def _find(keys: NDArray[np.generic], rows: NDArray[np.int64], wanted: NDArray[np.generic]) -> NDArray[np.int64]:
+        if len(keys) == 0:
+            return np.zeros(wanted.shape, np.int64)
+        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return np.where(keys[place] == wanted, rows[place], 0)
+
+
+class Dkt:
+    """
+    A published knowledge-tracing network.
+
+    Args:
+        graph: The exported step.
+        identity: Which model it is.
+        skills: The skills that it knows, in order of their embedding rows.
+
+    Raises:
+        ArtifactError: If the graph's inputs or outputs are not those of `INPUTS` and `OUTPUTS`, or its state is too large.
+    """
+
+    def __init__(self, graph: Graph, identity: Identity, skills: Sequence[str]) -> None:
+        found = {name: kind for name, (kind, _) in graph.inputs.items()}
+        if found != INPUTS or set(graph.outputs) != set(OUTPUTS):
+            raise ArtifactError(f"expected a graph from {INPUTS} to {OUTPUTS}, found {found} to {sorted(graph.outputs)}")
+        size, features = graph.inputs["hidden"][1][1], graph.inputs["features"][1][1]
+        if not isinstance(size, int) or not 0 < size <= HIDDEN_CAPACITY:
+            raise ArtifactError(f"expected a hidden state of 1 to {HIDDEN_CAPACITY} numbers, found {size}")
+        if features != COUNT:
+            raise ArtifactError(f"expected {COUNT} features, found {features}: the model was trained with other ones")
+        self._graph = graph
+        self._vocabulary = Vocabulary.of(skills)
+        self.identity = identity
+        self.hidden_size: int = size
+
+    def predict(self, hidden: Hidden, questions: Questions, features: NDArray[np.float32]) -> Forecast:
+        """Return what the users would answer now; see `stream.ports.Predictor`."""
+        count = len(hidden)
+        nobody = np.zeros((count, SKILLS), np.int64)
+        before = np.zeros(len(questions.row), bool)
+        answered = (nobody, np.zeros(count, bool), np.full(count, np.nan, np.float32))
+        return self._run(hidden, answered, questions, features, before)[1]
+
+    def step(
+        self,
+        hidden: Hidden,
+        answers: Answers,
+        questions: Questions,
+        features: NDArray[np.float32],
+        after: NDArray[np.bool_],
+    ) -> tuple[Hidden, Forecast]:
+        """Return the next states and the forecasts; see `stream.ports.Predictor`."""
+        skills = self._vocabulary.lookup(_fit(answers.skills))
+        return self._run(hidden, (skills, answers.correct, answers.response_time_s), questions, features, after)
+
+    def rebuild(self, remembered: Remembered) -> Hidden:
+        """Return the states that the remembered answers lead to, from nothing; see `stream.ports.Predictor`."""
+        users, latest = remembered.item.shape
+        hidden = np.zeros((users, self.hidden_size), np.float16)
+        skills = np.zeros((users, latest, SKILLS), np.int64)
+        skills[:, :, 0] = self._vocabulary.lookup32(remembered.skill)
+        # Users who have answered less often join later, as the answers are right-aligned.
+        for t in range(latest - int(remembered.count.max(initial=0)), latest):
+            who = np.flatnonzero(remembered.count >= latest - t)
+            answered = (skills[who, t], remembered.correct[who, t], remembered.response_time_s[who, t])
+            hidden[who], _ = self._run(hidden[who], answered, _NO_QUESTIONS, _NO_FEATURES, np.zeros(0, bool))
+        return hidden
+
+    def _run(
+        self,
+        hidden: Hidden,
+        answered: tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]],
+        questions: Questions,
+        features: NDArray[np.float32],
+        after: NDArray[np.bool_],
+    ) -> tuple[Hidden, Forecast]:
+        skills, correct, response_time_s = answered
+        next_hidden, forecast = self._graph.run(
+            OUTPUTS,
+            {
+                "hidden": hidden.astype(np.float32),
+                "skills": skills,
+                "correct": correct.astype(np.int64),
+                "time": time_input(response_time_s),
+                "row": questions.row,
+                "after": after.astype(np.float32),
+                "asked_skills": self._vocabulary.lookup(_fit(questions.skills)),
+                "level": questions.level.astype(np.int64) + 1,
+                "features": features,
+            },
+        )
+        return next_hidden.astype(np.float16), Forecast(
+            p_correct=sigmoid(forecast[:, 0]),
+            mu=forecast[:, 1] + np.float32(LOG_PRIOR_SECONDS),
+            sigma=np.exp(forecast[:, 2]),
+        )
+
+
+def time_input(response_time_s: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the network's two numbers of a response time, `(…, 2)`: log seconds relative to 60 s, and whether it is known."""
+    known = ~np.isnan(response_time_s)
+    log_time = np.log(np.maximum(np.where(known, response_time_s, 60), MIN_SECONDS)) - LOG_PRIOR_SECONDS
+    return np.stack([log_time, known], axis=-1).astype(np.float32)
+
+
+def _fit(skills: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the skills in exactly SKILLS columns."""
+    fitted = np.zeros((len(skills), SKILLS), np.uint64)
+    columns = min(SKILLS, skills.shape[1])
+    fitted[:, :columns] = skills[:, :columns]
+    return fitted
+
+
+def _no_questions() -> Questions:
+    from stream.models.items import ItemTable
+
+    none = np.zeros(0, np.int64)
+    keys = none.astype(np.uint64)
+    return Questions(
+        none, keys, keys, np.zeros((0, SKILLS), np.uint64), none.astype(np.int8), none.astype(float), ItemTable().parameters(none)
+    )
+
+
+_NO_QUESTIONS = _no_questions()
+_NO_FEATURES = np.zeros((0, COUNT), np.float32)

@@ -1,0 +1,100 @@
+"""
+Risk of failing or leaving, as a logistic score of ten weeks and the history: the fallback of the risk model.
+
+Pure, and on batches. The weights are ours, not learned: each is the change in log odds for the step named beside it, of the size
+that the at-risk literature reports for attendance and marks (Arnold & Pistilli 2012, Course Signals; Kuzilek et al. 2015, OU Analyse).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.models.lnirt import sigmoid
+from stream.state import academic, learner
+from stream.state.academic import WEEKS
+
+NAME = "risk"
+
+_FEATURES = (
+    # name, neutral value, log odds for each unit
+    ("absence_rate", 0.05, 4.0),  # share of lectures missed; late counts half, excused not at all
+    ("recent_absence", 0.0, 1.5),  # absence of the newest two weeks less that of all
+    ("grade_mean", 0.70, -5.0),  # mean share of points
+    ("incidents", 0.0, 0.35),  # minor 1, moderate 2, major 4
+    ("success_rate", 0.65, -2.0),  # right answers, with ten neutral ones added
+    ("days_without_practice", 0.0, 0.06),  # up to 30
+)
+_INTERCEPT = -1.4  # a fifth at risk where all is neutral
+_SEVERITY_WEIGHTS = np.array([1, 2, 4])
+_NEUTRAL_ANSWERS = 10
+_MAX_QUIET_DAYS = 30
+FACTORS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Risks:
+    """
+    Scores and what they are made of, one row a user.
+
+    Attributes:
+        score: In (0, 1), `(N,)`.
+        contributions: Log odds that each feature adds to a neutral user's, `(N, F)`.
+    """
+
+    score: NDArray[np.float32]
+    contributions: NDArray[np.float64]
+
+    def factors(self, row: int) -> list[tuple[str, float]]:
+        """Return the strongest features of one user with sign and size, at most `FACTORS`, the strongest first."""
+        order = np.argsort(-np.abs(self.contributions[row]), kind="stable")[:FACTORS]
+        return [(_FEATURES[f][0], float(self.contributions[row, f])) for f in order if self.contributions[row, f] != 0]
+
+
+def score(learners: learner.Records, academics: academic.Records, at: NDArray[np.float64]) -> Risks:
+    """
+    Return the risk of users.
+
+    Args:
+        learners: Their histories, `(N,)`.
+        academics: Their weekly steps, `(N,)`.
+        at: The moment of scoring, event time in seconds since the epoch, `(N,)`.
+    """
+    week = academics["week"].astype(np.int64)  # (N, WEEKS)
+    newest = week.max(axis=1, initial=0)[:, None]
+    kept = (week > 0) & (week > newest - WEEKS)
+    recent = (week > 0) & (week > newest - 2)
+
+    missed, held = _lectures(academics, kept)
+    missed_lately, held_lately = _lectures(academics, recent)
+    absence = _share(missed, held, 0.05)
+    grades = (academics["grades"] * kept).sum(axis=1)
+    incidents = ((academics["incidents"] * kept[..., None]).sum(axis=1) * _SEVERITY_WEIGHTS).sum(axis=1)
+    neutral = {name: value for name, value, _ in _FEATURES}
+    success = (learners["correct"] + neutral["success_rate"] * _NEUTRAL_ANSWERS) / (learners["answers"] + _NEUTRAL_ANSWERS)
+    quiet = np.where(learners["last_at"] > 0, np.clip((at - learners["last_at"]) / 86_400, 0, _MAX_QUIET_DAYS), 0)
+    values = np.stack(
+        [
+            absence,
+            np.where(held_lately > 0, _share(missed_lately, held_lately, 0.0) - absence, 0.0),
+            _share((academics["grade_sum"].astype(np.float64) * kept).sum(axis=1), grades, neutral["grade_mean"]),
+            incidents,
+            success,
+            quiet,
+        ],
+        axis=1,
+    )  # (N, F)
+    contributions = (values - np.array(list(neutral.values()))) * np.array([weight for *_, weight in _FEATURES])
+    return Risks(sigmoid((_INTERCEPT + contributions.sum(axis=1)).astype(np.float32)), contributions)
+
+
+def _lectures(
+    academics: academic.Records, weeks: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return lectures missed and held in the weeks chosen, excused ones left out, each `(N,)`."""
+    present, absent, late, _ = ((academics["attendance"] * weeks[..., None]).sum(axis=1)).astype(np.float64).T
+    return absent + late / 2, present + absent + late
+
+
+def _share(part: NDArray[np.float64], whole: NDArray[np.float64], otherwise: float) -> NDArray[np.float64]:
+    return np.where(whole > 0, part / np.maximum(whole, 1), otherwise)

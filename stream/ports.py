@@ -1,0 +1,233 @@
+"""
+What the core needs of others, as protocols, and the values that pass through them.
+
+Owned by whoever needs them: the pipeline needs a predictor and a clock; the agents need an outbox, telemetry and a read model.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.models.features import Questions
+from stream.state.learner import Answers, Remembered
+
+Clock = Callable[[], datetime]
+"""Returns the present moment, aware."""
+
+Hidden = NDArray[np.float16]
+"""Recurrent states, `(B, size)`; `size` is the predictor's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """
+    One message as it came.
+
+    Attributes:
+        topic: The broker's name.
+        partition: Its partition there.
+        offset: Its place in the partition.
+        key: Raw.
+        value: Raw; None for a tombstone.
+        timestamp_s: Kafka's timestamp, seconds since the epoch.
+        headers: Names and raw values.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp_s: float
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """
+    One message to be sent.
+
+    Attributes:
+        topic: The design's name of the topic, without the prefix.
+        key: Raw.
+        value: Raw.
+        message_id: Becomes `ce_id`; None for messages without CloudEvents headers.
+    """
+
+    topic: str
+    key: bytes
+    value: bytes
+    message_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """
+    What a model says of answers to come, one row a question.
+
+    Attributes:
+        p_correct: Probability of a right answer, float32 `(N,)`, in (0, 1).
+        mu: Mean of the log response time in seconds, float32 `(N,)`.
+        sigma: Standard deviation of the log response time, float32 `(N,)`, above 0.
+    """
+
+    p_correct: NDArray[np.float32]
+    mu: NDArray[np.float32]
+    sigma: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """
+    Which model it is.
+
+    Attributes:
+        name: What it predicts, for instance `knowledge`.
+        version: 0 for the fallback, 1 and up for published ones.
+        variant: The part that it plays.
+        state_format: Architecture and lineage of its hidden states; `none` where it keeps none.
+    """
+
+    name: str
+    version: int
+    variant: Literal["champion", "challenger", "fallback"]
+    state_format: str
+
+
+class Predictor(Protocol):
+    """
+    Predicts answers, and folds answers into hidden states that the caller keeps.
+
+    Implementations hold weights and no state; `tests/laws.py` is what each must obey.
+    """
+
+    @property
+    def identity(self) -> Identity:
+        """Which model it is."""
+
+    @property
+    def hidden_size(self) -> int:
+        """Numbers in one user's hidden state; 0 for none."""
+
+    def predict(self, hidden: Hidden, questions: Questions, features: NDArray[np.float32]) -> Forecast:
+        """
+        Return what the users would answer now.
+
+        Args:
+            hidden: States of the users, `(B, hidden_size)`; `questions.row` points into it.
+            questions: `(N,)`.
+            features: `(N, F)`.
+
+        Raises:
+            InferenceError: If the model failed, or gave numbers that are not finite.
+        """
+
+    def step(
+        self,
+        hidden: Hidden,
+        answers: Answers,
+        questions: Questions,
+        features: NDArray[np.float32],
+        after: NDArray[np.bool_],
+    ) -> tuple[Hidden, Forecast]:
+        """
+        Fold one answer of each user into the users' states, and predict in the same run.
+
+        Args:
+            hidden: States before the answers, `(B, hidden_size)`; not changed.
+            answers: `(B,)`.
+            questions: `(N,)`.
+            features: `(N, F)`.
+            after: Whether a question is asked after the answer (True) or before it (False), `(N,)`.
+
+        Returns:
+            The next states, `(B, hidden_size)`, and the forecasts, `(N,)`.
+
+        Raises:
+            InferenceError: If the model failed, or gave numbers that are not finite.
+        """
+
+    def rebuild(self, remembered: Remembered) -> Hidden:
+        """
+        Return the states that the remembered answers lead to, from nothing, `(B, hidden_size)`.
+
+        Raises:
+            InferenceError: If the model failed, or gave numbers that are not finite.
+        """
+
+
+class Outbox(Protocol):
+    """Takes messages to Kafka; `flush` is the moment at which they are safe."""
+
+    def send(
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: list[tuple[str, bytes]] | None = None,
+        partition: int | None = None,
+    ) -> None:
+        """Queue a message. `topic` is the broker's name; without `partition`, the key's murmur2 decides."""
+
+    async def flush(self) -> None:
+        """
+        Return when all that was queued is confirmed.
+
+        Raises:
+            DeliveryError: If anything was not.
+        """
+
+
+class Telemetry(Protocol):
+    """What happens, told to whoever counts it."""
+
+    def read(self, kind: str, count: int) -> None:
+        """Count events that were read, by type."""
+
+    def predicted(self, kind: str, count: int) -> None:
+        """Count predictions that were confirmed, by kind."""
+
+    def repeated(self, count: int) -> None:
+        """Count events that had been seen already."""
+
+    def dead(self, reason: str) -> None:
+        """Count a dead letter."""
+
+    def fell_back(self, count: int) -> None:
+        """Count answers that the fallback had to predict because the model failed."""
+
+    def latency(self, seconds: NDArray[np.float64]) -> None:
+        """Record the time from an event's Kafka timestamp to its confirmed predictions."""
+
+    def batch(self, events: int, seconds: float) -> None:
+        """Record a batch's size and how long it took."""
+
+    def observed(self, correct: NDArray[np.bool_], p_correct: NDArray[np.float32], p_fallback: NDArray[np.float32]) -> None:
+        """Record outcomes beside what had been said of them."""
+
+    def model(self, version: int) -> None:
+        """Record which version serves; 0 is the fallback."""
+
+    def swapped(self) -> None:
+        """Count a swap."""
+
+    def refused(self) -> None:
+        """Count a model that was kept out."""
+
+    def failed(self, part: str) -> None:
+        """Count a failure of a part that the worker goes on without, for instance `redis`."""
+
+
+class ReadModel(Protocol):
+    """Keeps the latest predictions of each user where others can look them up."""
+
+    def offer(self, user_id: str, kind: str, prediction: bytes) -> None:
+        """Take the latest prediction of a user; it is written soon, and later if the store is away."""
+
+    def forget(self, user_id: str) -> None:
+        """Remove all that is kept of a user."""

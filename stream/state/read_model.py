@@ -1,0 +1,129 @@
+"""
+The latest predictions of each user in Redis, for those who look up rather than consume.
+
+A hash `learnerstream:latest:<user>` with the fields `correctness`, `time` and `risk`, each the JSON of the topic. Written by a thread of its
+own, pipelined: when Redis is away the latest predictions wait, and are written when it is back.
+"""
+
+import threading
+from collections import OrderedDict
+
+import redis
+import structlog
+
+from stream.ports import Telemetry
+
+log = structlog.get_logger()
+
+KEY = "learnerstream:latest:{user}"
+_PIPELINED = 500
+_RETRY_S = 1.0
+
+
+class NoReadModel:
+    """Keeps nothing: no Redis is set."""
+
+    def offer(self, user_id: str, kind: str, prediction: bytes) -> None:
+        """Do nothing."""
+
+    def forget(self, user_id: str) -> None:
+        """Do nothing."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+
+class RedisReadModel:
+    """
+    Writes the latest predictions to Redis.
+
+    Args:
+        url: `redis://host:port/db`.
+        pending_max: Users that may wait while Redis is away; beyond, those who wait longest are dropped and counted as failures.
+        telemetry: Told of failures.
+    """
+
+    def __init__(self, url: str, pending_max: int, telemetry: Telemetry) -> None:
+        self._redis = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
+        self._pending_max = pending_max
+        self._telemetry = telemetry
+        # A user's value is None where the user is to be forgotten first.
+        self._pending: OrderedDict[str, dict[str, bytes | None]] = OrderedDict()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="read-model", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what waits, if Redis takes it within a moment, and end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join(timeout=3)
+
+    def offer(self, user_id: str, kind: str, prediction: bytes) -> None:
+        """Take the latest prediction of a user; see `stream.ports.ReadModel`."""
+        with self._changed:
+            self._pending.setdefault(user_id, {})[kind] = prediction
+            if len(self._pending) > self._pending_max:
+                self._pending.popitem(last=False)
+                self._telemetry.failed("redis_pending")
+            self._changed.notify()
+
+    def forget(self, user_id: str) -> None:
+        """Remove all that is kept of a user; see `stream.ports.ReadModel`."""
+        with self._changed:
+            self._pending[user_id] = {_FORGET: None}
+            self._changed.notify()
+
+    def _run(self) -> None:
+        away = False
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._pending or self._stopping, timeout=None)
+                if self._stopping and (away or not self._pending):
+                    return
+                count = min(_PIPELINED, len(self._pending))
+                taken = [self._pending.popitem(last=False) for _ in range(count)]
+            try:
+                self._write(taken)
+            except redis.RedisError as error:
+                self._telemetry.failed("redis")
+                if not away:
+                    log.warning("read_model.lost", error=str(error), waiting=len(taken))
+                away = True
+                self._put_back(taken)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopping, timeout=_RETRY_S)
+            else:
+                if away:
+                    log.info("read_model.found")
+                away = False
+
+    def _write(self, taken: list[tuple[str, dict[str, bytes | None]]]) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        for user, kinds in taken:
+            key = KEY.format(user=user)
+            if _FORGET in kinds:
+                pipeline.delete(key)
+            latest = {kind: value for kind, value in kinds.items() if value is not None}
+            if latest:
+                pipeline.hset(key, mapping=latest)
+        pipeline.execute()
+
+    def _put_back(self, taken: list[tuple[str, dict[str, bytes | None]]]) -> None:
+        """Let what could not be written wait again, behind nothing newer of the same user."""
+        with self._changed:
+            for user, kinds in reversed(taken):
+                newer = self._pending.get(user, {})
+                self._pending[user] = newer if _FORGET in newer else kinds | newer
+                self._pending.move_to_end(user, last=False)
+
+
+_FORGET = ""

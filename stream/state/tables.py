@@ -1,0 +1,56 @@
+"""
+Faust tables of packed records, whose changelog goes out through our own producer.
+
+Faust still recovers, assigns and drops partitions; only the way out is ours, so that a flush confirms it before an offset is committed.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import faust
+
+from stream.ports import Outbox
+
+
+class PackedTable(faust.Table):  # type: ignore[misc]
+    """
+    User id to packed record.
+
+    Faust's own writing methods are closed: they would take the partition from whatever event came last, and send unconfirmed.
+    """
+
+    outbox: Outbox
+
+    @classmethod
+    def declare(cls, app: faust.App, name: str, outbox: Outbox) -> "PackedTable":
+        """Return a table of this name, added to the app."""
+        table = cls(app, name=name, partitions=app.conf.topic_partitions, key_type=bytes, value_type=bytes)
+        table.outbox = outbox
+        app.tables.add(table)
+        return table
+
+    def stored(self, users: Sequence[str]) -> list[bytes | None]:
+        """Return the packed records of users, None for those without one."""
+        data = self.data.data
+        return [data.get(user.encode()) for user in users]
+
+    def put(self, user: str, partition: int, value: bytes) -> None:
+        """Store a record and queue its changelog message; the caller flushes the outbox before anything is committed."""
+        key = user.encode()
+        self.data.data[key] = value
+        # Faust's memory store drops a lost partition's keys by this, and fills it on recovery only.
+        self.data._key_partition[key] = partition  # noqa: SLF001
+        self.outbox.send(self.changelog_topic.get_topic_name(), key=key, value=value, partition=partition)
+
+    def of_partition(self, partition: int) -> Iterator[bytes]:
+        """Yield the records of one partition's users."""
+        partitions = self.data._key_partition  # noqa: SLF001
+        return (value for key, value in self.data.data.items() if partitions.get(key) == partition)
+
+    def on_key_set(self, key: Any, value: Any) -> None:
+        """Refuse Faust's own way of writing."""
+        raise NotImplementedError("write by put(): it knows the user's partition, and what is flushed")
+
+    def on_key_del(self, key: Any) -> None:
+        """Refuse Faust's own way of deleting."""
+        raise NotImplementedError("write by put(): an erased user leaves a marker")

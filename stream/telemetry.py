@@ -1,0 +1,233 @@
+"""
+Every metric, in one place, behind the `Telemetry` protocol: the core never sees prometheus-client.
+
+Names are `stream_<what>_<unit>`, labels are bounded, and nothing tells of a single user.
+"""
+
+import logging
+import sys
+import threading
+from wsgiref.simple_server import WSGIServer
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from stream.errors import UserError
+from stream.models.quality import auc, log_losses
+
+LATENCY_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class Silent:
+    """Counts nothing."""
+
+    def read(self, kind: str, count: int) -> None:
+        """Do nothing."""
+
+    def predicted(self, kind: str, count: int) -> None:
+        """Do nothing."""
+
+    def repeated(self, count: int) -> None:
+        """Do nothing."""
+
+    def dead(self, reason: str) -> None:
+        """Do nothing."""
+
+    def fell_back(self, count: int) -> None:
+        """Do nothing."""
+
+    def latency(self, seconds: NDArray[np.float64]) -> None:
+        """Do nothing."""
+
+    def batch(self, events: int, seconds: float) -> None:
+        """Do nothing."""
+
+    def observed(
+        self, correct: NDArray[np.bool_], p_correct: NDArray[np.float32], p_fallback: NDArray[np.float32]
+    ) -> None:
+        """Do nothing."""
+
+    def model(self, version: int) -> None:
+        """Do nothing."""
+
+    def swapped(self) -> None:
+        """Do nothing."""
+
+    def refused(self) -> None:
+        """Do nothing."""
+
+    def failed(self, part: str) -> None:
+        """Do nothing."""
+
+
+class LiveQuality:
+    """
+    Outcomes beside what had been said of them, over the latest answers.
+
+    Args:
+        window: Answers that count.
+    """
+
+    def __init__(self, window: int) -> None:
+        self._rows = np.zeros((window, 3), np.float32)  # correct, serving, fallback
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def add(
+        self, correct: NDArray[np.bool_], p_correct: NDArray[np.float32], p_fallback: NDArray[np.float32]
+    ) -> None:
+        """Add answers, the oldest first."""
+        with self._lock:
+            window = len(self._rows)
+            rows = np.stack([correct, p_correct, p_fallback], axis=1)[-window:]
+            self._rows[(self._count + np.arange(len(rows))) % window] = rows
+            self._count += len(rows)
+
+    def figures(self, column: int) -> tuple[float, float]:
+        """Return AUC and log loss of the model that serves (1) or the fallback (2); NaN where there is none."""
+        with self._lock:
+            rows = self._rows[: min(self._count, len(self._rows))].copy()
+        if not len(rows):
+            return float("nan"), float("nan")
+        area = auc(rows[:, 0] > 0, rows[:, column])
+        return float("nan") if area is None else area, float(log_losses(rows[:, 0] > 0, rows[:, column]).mean())
+
+
+class Metrics:
+    """
+    The worker's metrics.
+
+    Args:
+        quality_window: Answers over which live AUC and log loss go.
+    """
+
+    def __init__(self, quality_window: int) -> None:
+        self.registry = CollectorRegistry()
+        of = {"registry": self.registry}
+        self._events = Counter("stream_events_total", "Events read, by type.", ["type"], **of)
+        self._repeats = Counter("stream_repeated_events_total", "Events that had been applied already.", **of)
+        self._predictions = Counter("stream_predictions_total", "Predictions confirmed, by kind.", ["kind"], **of)
+        self._dead = Counter("stream_dead_letters_total", "Dead letters, by reason.", ["reason"], **of)
+        self._fallbacks = Counter("stream_fallbacks_total", "Answers predicted by the fallback as the model failed.", **of)
+        self._latency = Histogram(
+            "stream_latency_seconds", "From an event's Kafka timestamp to its confirmed predictions.",
+            buckets=LATENCY_BUCKETS_S, **of,
+        )  # fmt: skip
+        self._batch_events = Histogram(
+            "stream_batch_events", "Events in a batch.", buckets=(1, 10, 50, 100, 200, 500, 1000, 5000), **of
+        )
+        self._batch_seconds = Histogram("stream_batch_seconds", "From a batch's arrival to its confirmation.", **of)
+        self._version = Gauge("stream_model_version", "The version that serves; 0 is the fallback.", **of)
+        self._swaps = Counter("stream_model_swaps_total", "Models that went live in this worker.", **of)
+        self._refused = Counter("stream_models_refused_total", "Models that were kept out.", **of)
+        self._failures = Counter("stream_failures_total", "Failures that the worker goes on after, by part.", ["part"], **of)
+        self._quality = LiveQuality(quality_window)
+        area = Gauge("stream_live_auc_ratio", "AUC over the latest answers.", ["model"], **of)
+        loss = Gauge("stream_live_logloss_nats", "Mean log loss over the latest answers.", ["model"], **of)
+        for column, model in ((1, "serving"), (2, "fallback")):
+            area.labels(model).set_function(lambda c=column: self._quality.figures(c)[0])
+            loss.labels(model).set_function(lambda c=column: self._quality.figures(c)[1])
+
+    def read(self, kind: str, count: int) -> None:
+        """Count events that were read, by type."""
+        self._events.labels(kind).inc(count)
+
+    def predicted(self, kind: str, count: int) -> None:
+        """Count predictions that were confirmed, by kind."""
+        self._predictions.labels(kind).inc(count)
+
+    def repeated(self, count: int) -> None:
+        """Count events that had been seen already."""
+        self._repeats.inc(count)
+
+    def dead(self, reason: str) -> None:
+        """Count a dead letter."""
+        self._dead.labels(reason).inc()
+
+    def fell_back(self, count: int) -> None:
+        """Count answers that the fallback had to predict."""
+        self._fallbacks.inc(count)
+
+    def latency(self, seconds: NDArray[np.float64]) -> None:
+        """Record the time from events to their confirmed predictions."""
+        for value in seconds.tolist():
+            self._latency.observe(value)
+
+    def batch(self, events: int, seconds: float) -> None:
+        """Record a batch's size and how long it took."""
+        self._batch_events.observe(events)
+        self._batch_seconds.observe(seconds)
+
+    def observed(
+        self, correct: NDArray[np.bool_], p_correct: NDArray[np.float32], p_fallback: NDArray[np.float32]
+    ) -> None:
+        """Record outcomes beside what had been said of them."""
+        self._quality.add(correct, p_correct, p_fallback)
+
+    def model(self, version: int) -> None:
+        """Record which version serves."""
+        self._version.set(version)
+
+    def swapped(self) -> None:
+        """Count a swap."""
+        self._swaps.inc()
+
+    def refused(self) -> None:
+        """Count a model that was kept out."""
+        self._refused.inc()
+
+    def failed(self, part: str) -> None:
+        """Count a failure of a part that the worker goes on without."""
+        self._failures.labels(part).inc()
+
+
+class TrainerMetrics:
+    """The trainer's metrics."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        of = {"registry": self.registry}
+        self.examples = Counter("stream_trainer_examples_total", "Training examples read.", **of)
+        self.buffered = Gauge("stream_trainer_buffered_answers", "Answers in the buffer.", **of)
+        self.updates = Counter("stream_trainer_updates_total", "Updates, by how they ended.", ["outcome"], **of)
+        self.update_seconds = Histogram(
+            "stream_trainer_update_seconds", "How long an update took.", buckets=(1, 2, 5, 10, 20, 60, 300), **of
+        )
+        self.gates = Counter("stream_trainer_gate_decisions_total", "Gate decisions, by outcome.", ["outcome"], **of)
+        self.version = Gauge("stream_trainer_champion_version", "The version announced; 0 is the fallback.", **of)
+        self.auc = Gauge("stream_trainer_gate_auc_ratio", "AUC at the latest gate.", ["model"], **of)
+        self.logloss = Gauge("stream_trainer_gate_logloss_nats", "Log loss at the latest gate.", ["model"], **of)
+
+
+def serve(registry: CollectorRegistry, host: str, port: int, setting: str) -> WSGIServer | None:
+    """
+    Serve `/metrics`; port 0 serves none.
+
+    Raises:
+        UserError: If the port is taken; the message names the setting.
+    """
+    if port == 0:
+        return None
+    try:
+        server, _ = start_http_server(port, host, registry)
+    except OSError as error:
+        raise UserError(f"port {port} on {host} cannot be used ({error.strerror}): choose another by {setting}") from error
+    return server
+
+
+def set_up_logging(level: str) -> None:
+    """Log to standard error: our own events by structlog, warnings of the libraries beside them."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")

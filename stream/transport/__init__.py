@@ -1,0 +1,1 @@
+"""Records in, librdkafka out, topics and client settings."""

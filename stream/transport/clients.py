@@ -1,0 +1,56 @@
+"""How every client reaches the broker: addresses, security, sizes. One mapping, so that they cannot differ."""
+
+from typing import Any
+
+from stream.settings import Settings
+
+Config = dict[str, Any]
+
+
+def client_config(settings: Settings) -> Config:
+    """Return what every librdkafka client needs."""
+    config: Config = {
+        "bootstrap.servers": settings.broker,
+        "security.protocol": settings.security_protocol,
+        "log.connection.close": False,
+        # Our own log says what matters; librdkafka's lines would break into the terminal view.
+        "log_level": 3,
+    }
+    if settings.security_protocol.startswith("SASL"):
+        config["sasl.mechanism"] = settings.sasl_mechanism
+        config["sasl.username"] = settings.sasl_username
+        config["sasl.password"] = settings.sasl_password.get_secret_value() if settings.sasl_password else ""
+    if settings.security_protocol.endswith("SSL"):
+        files = {
+            "ssl.ca.location": settings.ssl_ca_file,
+            "ssl.certificate.location": settings.ssl_cert_file,
+            "ssl.key.location": settings.ssl_key_file,
+        }
+        config |= {name: str(path) for name, path in files.items() if path is not None}
+    return config
+
+
+def producer_config(settings: Settings) -> Config:
+    """Return what a producer needs: idempotent, murmur2, undelivered messages given up before the session is."""
+    return client_config(settings) | {
+        "enable.idempotence": True,
+        "partitioner": "murmur2_random",
+        "linger.ms": settings.linger_ms,
+        "compression.type": settings.compression,
+        "message.max.bytes": settings.message_max_bytes,
+        "queue.buffering.max.messages": 1_000_000,
+        # Less than the session timeout: a late changelog record must not reach the topic after the partition has moved.
+        "delivery.timeout.ms": int(settings.session_timeout_s * 900),
+    }
+
+
+def consumer_config(settings: Settings, group: str) -> Config:
+    """Return what a consumer needs that commits only when it says so."""
+    return client_config(settings) | {
+        "group.id": group,
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "fetch.message.max.bytes": settings.message_max_bytes,
+        "isolation.level": "read_committed",
+        "session.timeout.ms": int(settings.session_timeout_s * 1000),
+    }
