@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     trainer_backlog: int = Field(
         0, ge=0, le=10_000_000, description="answers after which a trainer that is busy stops reading; 0: never (the demo sets it)"
     )
-    publish_items_every_s: float = Field(2.0, ge=0.05, le=3_600, description="seconds between two publications of item parameters")
+    publish_items_every_s: float = Field(2.0, ge=0.05, le=3_600, description="seconds between two publications of item parameters, after each of which offsets are committed")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 

@@ -21,16 +21,13 @@ from pydantic import ValidationError
 from schemas import ItemParameters, ModelRefused, ModelRollout, ModelSwapped, Release
 from stream.errors import ArtifactError, ControlError
 from stream.models.artifacts import load
-from stream.models.dkt import Dkt
+from stream.models.dkt import KNOWLEDGE, Dkt
 from stream.models.fallback import Fallback
 from stream.ports import Message, Predictor, Telemetry
 from stream.settings import Settings
 from stream.transport.clients import consumer_config
 
 log = structlog.get_logger()
-
-KNOWLEDGE = "knowledge"
-"""The name of the model that says whether answers will be right and how long they take."""
 
 _POLL_S = 0.1
 _RETRY_S = 5.0

@@ -20,6 +20,8 @@ from io import BufferedReader, TextIOWrapper
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from stream.errors import BadAnswersFile
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -38,10 +40,6 @@ _LATEST_MOMENT_S = datetime(2101, 1, 1, tzinfo=UTC).timestamp()
 _MADE_UP_START_S = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
 _MADE_UP_TURN_S = 60.0
 _EVENT_IDS = uuid.UUID("5b1f0a52-6a0c-5f0e-9d0f-3c1f6a7f2f10")
-
-
-class BadAnswersFile(Exception):
-    """A file of answers cannot be read; the message names the place, what was expected, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,9 +114,10 @@ class Network(nn.Module):
             level: `(B, T)`.
             features: `(B, T, COUNT)`.
         """
-        outputs, _ = self.lstm(self.answer(skills, correct, time)[:, :-1])  # (B, T-1, H)
+        # The last answer leads to no forecast here, but torch runs no LSTM over nothing, as runs of a single answer would have it.
+        outputs, _ = self.lstm(self.answer(skills, correct, time))  # (B, T, H)
         nothing = outputs.new_zeros(len(outputs), 1, self.shape.hidden)
-        before = self.drop(torch.cat([nothing, outputs], dim=1))  # (B, T, H)
+        before = self.drop(torch.cat([nothing, outputs[:, :-1]], dim=1))  # (B, T, H)
         return self.head(self.of_hidden(before), skills, level, features)
 
 

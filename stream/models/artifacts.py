@@ -11,6 +11,8 @@ import io
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,10 +144,18 @@ def _read(folder: Path, name: str, manifest: Manifest, max_bytes: int) -> bytes:
 
 def _arrays(content: bytes) -> dict[str, NDArray[np.float32]]:
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError) as error:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except _NOT_ARRAYS as error:
         raise ArtifactError(f"expected arrays without pickle, found: {error}") from error
+    strange = sorted(name for name, array in arrays.items() if array.dtype.kind not in "fi")
+    if strange:
+        raise ArtifactError(f"expected arrays of numbers, found something else in {strange}")
+    return arrays
+
+
+_NOT_ARRAYS = (ValueError, TypeError, OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+"""What numpy raises over a file that is no `.npz`, or a broken one."""
 
 
 def _check_golden(graph: Graph, content: bytes) -> None:

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.errors import ArtifactError
+from stream.errors import ArtifactError, InferenceError
 from stream.models.features import COUNT, LOG_PRIOR_SECONDS, Questions
 from stream.models.lnirt import MIN_SECONDS, sigmoid
 from stream.models.runtime import Graph
 from stream.ports import Forecast, Hidden, Identity
 from stream.state.learner import HIDDEN_CAPACITY, Answers, Remembered, key64
+
+KNOWLEDGE = "knowledge"
+"""The name of the model that says whether answers will be right and how long they take."""
 
 SKILLS = 4
 """Skills of one answer that the network sees; further ones count in the history only."""
@@ -93,7 +96,7 @@ class Dkt:
         found = {name: kind for name, (kind, _) in graph.inputs.items()}
         if found != INPUTS or set(graph.outputs) != set(OUTPUTS):
             raise ArtifactError(f"expected a graph from {INPUTS} to {OUTPUTS}, found {found} to {sorted(graph.outputs)}")
-        size, features = graph.inputs["hidden"][1][1], graph.inputs["features"][1][1]
+        size, features = (next(iter(graph.inputs[name][1][1:]), None) for name in ("hidden", "features"))
         if not isinstance(size, int) or not 0 < size <= HIDDEN_CAPACITY:
             raise ArtifactError(f"expected a hidden state of 1 to {HIDDEN_CAPACITY} numbers, found {size}")
         if features != COUNT:
@@ -136,6 +139,43 @@ class Dkt:
             hidden[who], _ = self._run(hidden[who], answered, _NO_QUESTIONS, _NO_FEATURES, np.zeros(0, bool))
         return hidden
 
+    def replay(
+        self,
+        hidden: Hidden,
+        skills: NDArray[np.int64],
+        correct: NDArray[np.int64],
+        time: NDArray[np.float32],
+        level: NDArray[np.int64],
+        features: NDArray[np.float32],
+    ) -> tuple[Hidden, NDArray[np.float32]]:
+        """
+        Return the next states, and what was to be said of one answer of each user before it was seen, `(B,)`.
+
+        For answers that were turned into the network's inputs before, as training keeps them; skills that the artifact does not know
+        count as unknown.
+
+        Raises:
+            InferenceError: Like `step`.
+        """
+        known = np.where(skills <= len(self._vocabulary.keys), skills, 0)
+        users = np.arange(len(hidden))
+        before = np.zeros(len(hidden), np.float32)
+        next_hidden, forecast = self._graph.run(
+            OUTPUTS,
+            {
+                "hidden": hidden.astype(np.float32),
+                "skills": known,
+                "correct": correct,
+                "time": time,
+                "row": users,
+                "after": before,
+                "asked_skills": known,
+                "level": level,
+                "features": features,
+            },
+        )
+        return next_hidden.astype(np.float16), sigmoid(forecast[:, 0])
+
     def _run(
         self,
         hidden: Hidden,
@@ -159,6 +199,10 @@ class Dkt:
                 "features": features,
             },
         )
+        if next_hidden.shape != hidden.shape or forecast.shape != (len(questions.row), 3):
+            raise InferenceError(
+                f"expected states of {hidden.shape} and 3 numbers a question, found {next_hidden.shape} and {forecast.shape}"
+            )
         return next_hidden.astype(np.float16), Forecast(
             p_correct=sigmoid(forecast[:, 0]),
             mu=forecast[:, 1] + np.float32(LOG_PRIOR_SECONDS),

@@ -94,5 +94,6 @@ MAX_RESIDUAL = 2.0
 
 
 def sigmoid(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return 1 / (1 + exp(-x)) without overflow."""
-    return np.asarray(1 / (1 + np.exp(-np.clip(x, -30, 30))), np.float32)
+    """Return 1 / (1 + exp(-x)), always in (0, 1)."""
+    # Beyond 15 a float32 could not tell the result from 1, and a probability of 1 is never meant.
+    return np.asarray(1 / (1 + np.exp(-np.clip(x, -15, 15))), np.float32)

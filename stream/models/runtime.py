@@ -1,5 +1,5 @@
 """
-onnxruntime, behind the one check that matters: finite numbers of the right shape, or an `InferenceError`.
+onnxruntime, behind the one check that matters: finite numbers, or an `InferenceError`.
 
 Which files may be loaded at all is `stream.models.artifacts`'.
 """

@@ -220,13 +220,14 @@ def remember_answers(records: Records, answers: Answers) -> Records:
     after["level_time_s"][known, level] += time_s[known]
     after["last_at"] = np.maximum(after["last_at"], answers.at)
 
-    _count_concepts(after, answers.topic, IS_TOPIC, correct, timed, time_s, answers.at, np.ones(len(rows), bool))
+    # A skill of the topic's own name is the same concept: it is counted once, and known as both.
+    both = (answers.skills == answers.topic[:, None]).any(axis=1)
+    kind = np.where(both, IS_TOPIC | IS_SKILL, IS_TOPIC).astype(np.uint8)
+    _count_concepts(after, answers.topic, kind, correct, timed, time_s, answers.at, np.ones(len(rows), bool))
+    kind = np.full(len(rows), IS_SKILL, np.uint8)
     for column in range(answers.skills.shape[1]):
         skill = answers.skills[:, column]
-        # A skill of the topic's own name is the same concept: it is counted once, and known as both.
-        _count_concepts(after, skill, IS_SKILL, correct, timed, time_s, answers.at, (skill != 0) & (skill != answers.topic))
-        same = rows[(skill != 0) & (skill == answers.topic)]
-        after["concept_kind"][same, find_concepts(after, skill)[same]] |= IS_SKILL
+        _count_concepts(after, skill, kind, correct, timed, time_s, answers.at, (skill != 0) & (skill != answers.topic))
     return after
 
 
@@ -239,7 +240,7 @@ def find_concepts(records: Records, key: NDArray[np.uint64]) -> NDArray[np.int64
 def _count_concepts(
     after: Records,
     key: NDArray[np.uint64],
-    kind: int,
+    kind: NDArray[np.uint8],
     correct: NDArray[np.bool_],
     timed: NDArray[np.bool_],
     time_s: NDArray[np.float32],
@@ -250,15 +251,16 @@ def _count_concepts(
     place = find_concepts(after, key)
     new = np.flatnonzero(where & (place < 0))
     if len(new):
-        # Unused places have never been met: their time is 0, so they go first.
-        place[new] = after["concept_at"][new].argmin(axis=1)
+        # Unused places go first; times alone would not tell them from a concept met in 1970, as files of relative seconds have it.
+        met_at = np.where(after["concept"][new] != 0, after["concept_at"][new].astype(np.int64), -1)
+        place[new] = met_at.argmin(axis=1)
         for field in ("concept_answers", "concept_correct", "concept_timed", "concept_time_s", "concept_kind"):
             after[field][new, place[new]] = 0
         after["concept"][new, place[new]] = key[new]
         after["concept_at"][new, place[new]] = 0
     rows = np.flatnonzero(where)
     place = place[rows]
-    after["concept_kind"][rows, place] |= kind
+    after["concept_kind"][rows, place] |= kind[rows]
     after["concept_answers"][rows, place] += 1
     after["concept_correct"][rows, place] += correct[rows]
     after["concept_timed"][rows, place] += timed[rows]
@@ -310,11 +312,13 @@ def remembered(records: Records, latest: int | None = None) -> Remembered:
     places = (records["answers"][:, None].astype(np.int64) + np.arange(size - wanted, size)) % size  # (B, wanted)
     flags = records["answer_flags"][rows, places]
     time_s = decode_times(records["answer_time"][rows, places])
+    # A ring that was stored with fewer places has empty ones among its oldest: what counts is what is there, not `answers`.
+    there = (records["answer_id"][rows, places] != 0).any(axis=2)  # (B, wanted)
     return Remembered(
         item=records["answer_item"][rows, places],
         skill=records["answer_skill"][rows, places],
         correct=(flags & _CORRECT) > 0,
         response_time_s=np.where(flags & _TIMED, time_s, np.nan).astype(np.float32),
         at=records["answer_at"][rows, places],
-        count=np.minimum(records["answers"].astype(np.int64), wanted),
+        count=there.sum(axis=1),
     )

@@ -72,8 +72,7 @@ class RedisReadModel:
         with self._changed:
             self._pending.setdefault(user_id, {})[kind] = prediction
             if len(self._pending) > self._pending_max:
-                self._pending.popitem(last=False)
-                self._telemetry.failed("redis_pending")
+                self._drop_longest_waiting()
             self._changed.notify()
 
     def forget(self, user_id: str) -> None:
@@ -81,6 +80,13 @@ class RedisReadModel:
         with self._changed:
             self._pending[user_id] = {_FORGET: None}
             self._changed.notify()
+
+    def _drop_longest_waiting(self) -> None:
+        """Make room, at the cost of predictions, never of an erasure."""
+        longest = next((user for user, kinds in self._pending.items() if _FORGET not in kinds), None)
+        if longest is not None:
+            del self._pending[longest]
+            self._telemetry.failed("redis_pending")
 
     def _run(self) -> None:
         away = False

@@ -4,10 +4,11 @@ Faust tables of packed records, whose changelog goes out through our own produce
 Faust still recovers, assigns and drops partitions; only the way out is ours, so that a flush confirms it before an offset is committed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import faust
+from faust.types import TP
 
 from stream.ports import Outbox
 
@@ -20,6 +21,8 @@ class PackedTable(faust.Table):  # type: ignore[misc]
     """
 
     outbox: Outbox
+    check_recovered: Callable[[set[int]], Awaitable[None]] | None = None
+    """Called with the partitions whose records have just been recovered."""
 
     @classmethod
     def declare(cls, app: faust.App, name: str, outbox: Outbox) -> "PackedTable":
@@ -46,6 +49,12 @@ class PackedTable(faust.Table):  # type: ignore[misc]
         """Yield the records of one partition's users."""
         partitions = self.data._key_partition  # noqa: SLF001
         return (value for key, value in self.data.data.items() if partitions.get(key) == partition)
+
+    async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
+        """Let the records be checked before the first event."""
+        await super().on_recovery_completed(active_tps, standby_tps)
+        if self.check_recovered is not None:
+            await self.check_recovered({tp.partition for tp in active_tps})
 
     def on_key_set(self, key: Any, value: Any) -> None:
         """Refuse Faust's own way of writing."""

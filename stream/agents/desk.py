@@ -1,0 +1,220 @@
+"""
+What every agent works with, and the order in which a batch becomes safe.
+
+Outputs are flushed and confirmed, then the changelog, and only then may the offsets be committed: at least once. A replay finds in the
+state what it has seen, so that nothing is applied or predicted twice.
+"""
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import faust
+import numpy as np
+import structlog
+
+from schemas import Academic, Interaction
+from stream.agents.control import Control
+from stream.errors import StateError
+from stream.intake import Accepted, Dead, Limits, dead_letter
+from stream.pipeline import Models, Outcome, Users
+from stream.ports import Clock, Message, ReadModel, Record, Telemetry
+from stream.state import codec, learner
+from stream.state.tables import PackedTable
+from stream.transport.outbox import KafkaOutbox
+from stream.transport.partitioner import Partitioner
+
+log = structlog.get_logger()
+
+FINISH_S = 8.0
+"""A batch in hand may take this long to be finished when the worker is told to stop."""
+
+_POLL_S = 0.02
+
+_READ_MODEL_KINDS = {
+    "predictions.correctness": "correctness",
+    "predictions.time": "time",
+    "predictions.risk": "risk",
+}
+
+
+@dataclass(slots=True)
+class Desk:
+    """Everything that the agents share; `models` is what serves now, exchanged between two batches."""
+
+    learners: PackedTable
+    academics: PackedTable
+    outbox: KafkaOutbox
+    control: Control
+    read_model: ReadModel
+    telemetry: Telemetry
+    clock: Clock
+    partition_of: Partitioner
+    limits: Limits
+    remembered: int
+    latest_topics: int
+    models: Models
+    owned: Callable[[list[Record]], list[Record]]
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def ready(self) -> None:
+        """Return when the control topics have been read whole; raises `ControlError` if they cannot be."""
+        while not self.control.is_caught_up:
+            await asyncio.sleep(_POLL_S)
+
+    def refresh(self) -> None:
+        """Take over what the control topics have brought: between two batches, never within one."""
+        self.models.items.update(self.control.take_parameters())
+        predictor = self.control.take_predictor()
+        if predictor is not None:
+            log.info(
+                "model.swapped", version=predictor.identity.version, previous=self.models.predictor.identity.version
+            )
+            self.models = Models(predictor, self.models.fallback, self.models.items, self.models.names)
+            self.telemetry.swapped()
+            self.telemetry.model(predictor.identity.version)
+
+    def users(self, accepted: Sequence[Accepted[Interaction]] | Sequence[Accepted[Academic]]) -> Users:
+        """Return the states of the users of a batch."""
+        names = list(dict.fromkeys(a.event.user_id for a in accepted))
+        return Users(
+            {name: row for row, name in enumerate(names)},
+            codec.decode_learners(self.learners.stored(names), self.remembered, self.models.names),
+            codec.decode_academics(self.academics.stored(names)),
+        )
+
+    def learner(self, user_id: str) -> learner.Records:
+        """Return one user's record, `(1,)`."""
+        return codec.decode_learners(self.learners.stored([user_id]), self.remembered, self.models.names)
+
+    async def emit(self, messages: Sequence[Message], dead: Sequence[Dead]) -> None:
+        """Send outputs and dead letters, and return when they are confirmed."""
+        now = self.clock()
+        letters = [dead_letter(d, self.limits, now) for d in dead]
+        self.outbox.send_all([*messages, *letters], now.isoformat())
+        await self.outbox.flush()
+        for d in dead:
+            self.telemetry.dead(d.reason)
+            if d.traceback is not None:
+                log.error("event.failed", topic=d.record.topic, partition=d.record.partition, offset=d.record.offset,
+                          detail=d.detail)  # fmt: skip
+
+    async def settle(
+        self, outcome: Outcome, dead: Sequence[Dead], arrived: Sequence[Accepted[Interaction]] | Sequence[Accepted[Academic]],
+        keep: Callable[[Outcome, dict[str, int]], None],
+    ) -> None:  # fmt: skip
+        """
+        Make a batch safe: outputs, then state, then whatever may be lost.
+
+        Args:
+            outcome: What became of it.
+            dead: What could not be read.
+            arrived: The events that could.
+            keep: Puts the next states into their table, given each user's partition.
+        """
+        await self.emit(outcome.messages, [*dead, *outcome.dead])
+        keep(outcome, {a.event.user_id: a.record.partition for a in arrived})
+        await self.outbox.flush()
+        confirmed_at = time.time()
+        self.telemetry.latency(confirmed_at - np.array([a.record.timestamp_s for a in arrived]))
+        for kind, count in Counter(a.event.type for a in arrived).items():
+            self.telemetry.read(kind, count)
+        for topic, count in Counter(m.topic for m in outcome.messages if m.topic in _READ_MODEL_KINDS).items():
+            self.telemetry.predicted(_READ_MODEL_KINDS[topic], count)
+        if outcome.repeated:
+            self.telemetry.repeated(outcome.repeated)
+        if outcome.fell_back:
+            log.error("inference.failed", answers=outcome.fell_back)
+            self.telemetry.fell_back(outcome.fell_back)
+        self.telemetry.observed(outcome.correct, outcome.p_correct, outcome.p_fallback)
+        for message in outcome.messages:
+            kind = _READ_MODEL_KINDS.get(message.topic)
+            if kind is not None:
+                self.read_model.offer(message.key.decode(), kind, message.value)
+
+    def keep_learners(self, outcome: Outcome, partitions: dict[str, int]) -> None:
+        """Put the next records of learners into their table."""
+        for user, row in outcome.users.row.items():
+            value = codec.encode_learner(outcome.users.learners[row], self.models.names)
+            self.learners.put(user, partitions[user], value)
+
+    def keep_academics(self, outcome: Outcome, partitions: dict[str, int]) -> None:
+        """Put the next academic records into their table."""
+        for user, row in outcome.users.row.items():
+            self.academics.put(user, partitions[user], codec.encode_academic(outcome.users.academics[row]))
+
+
+async def batches(stream: faust.StreamT, most: int, within_s: float) -> AsyncIterator[list[Record]]:
+    """
+    Yield what a stream brings, in batches; the offsets of one may be committed when the next is asked for.
+
+    The only place that knows how batches arrive.
+    """
+    async for events in stream.take_events(most, within_s):
+        yield [
+            Record(
+                topic=m.topic,
+                partition=m.partition,
+                offset=m.offset,
+                key=m.key,
+                value=m.value,
+                timestamp_s=m.timestamp,
+                headers=tuple(m.headers.items() if isinstance(m.headers, dict) else m.headers or ()),
+            )
+            for m in (event.message for event in events)
+        ]
+
+
+async def work(
+    stream: faust.StreamT, desk: Desk, most: int, within_s: float, handle: Callable[[list[Record], Desk], Awaitable[None]]
+) -> None:
+    """
+    Hand each batch to `handle`, one at a time over all agents.
+
+    Faust acknowledges a batch even when its agent raises; so any error that gets here ends the process before anything is committed.
+    """
+    try:
+        await desk.ready()
+        async for records in batches(stream, most, within_s):
+            await _finish(_one(records, desk, handle))
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        stop_now(error)
+
+
+async def _one(records: list[Record], desk: Desk, handle: Callable[[list[Record], Desk], Awaitable[None]]) -> None:
+    async with desk.lock:
+        # After a rebalance a batch may still hold records of partitions that belong to another worker now: theirs to answer.
+        owned = desk.owned(records)
+        desk.refresh()
+        started = time.perf_counter()
+        await handle(owned, desk)
+        desk.telemetry.batch(len(owned), time.perf_counter() - started)
+
+
+async def _finish(batch: Awaitable[None]) -> None:
+    """Await a batch to its end even if the agent is cancelled meanwhile: half a batch must not be acknowledged."""
+    task = asyncio.ensure_future(batch)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=FINISH_S)
+        if not task.done():
+            stop_now(TimeoutError(f"the batch in hand took more than {FINISH_S} s to finish"))
+        if error := task.exception():
+            stop_now(error)
+        raise
+
+
+def stop_now(error: BaseException) -> None:
+    """End the process at once, without committing: what was in hand comes again after the restart."""
+    if isinstance(error, StateError):
+        log.critical("worker.stopped", reason=str(error))
+    else:
+        log.critical("worker.stopped", reason=str(error), exc_info=error)
+    os._exit(1)
+

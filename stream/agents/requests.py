@@ -1,0 +1,25 @@
+"""The agent for `prediction-requests`: what would happen if. It changes no state."""
+
+import traceback
+
+from schemas import decode_request
+from stream import pipeline
+from stream.agents.desk import Desk
+from stream.intake import Dead, read
+from stream.ports import Message, Record
+
+
+async def handle(records: list[Record], desk: Desk) -> None:
+    """Answer a batch of requests; a request that comes again is answered again, under the same reply id."""
+    accepted, dead = read(records, decode_request, desk.partition_of, desk.limits)
+    now = desk.clock()
+    replies: list[Message] = []
+    for request in accepted:
+        try:
+            replies.append(pipeline.reply(request.event, desk.learner(request.event.user_id), desk.models, now))
+        except Exception as error:  # noqa: BLE001 (one request's error must not stop the partition)
+            detail = f"expected to answer it, found {type(error).__name__}: {error}"
+            dead.append(Dead(request.record, "processing_failed", detail, traceback.format_exc()))
+    await desk.emit(replies, dead)
+    desk.telemetry.read("prediction_request", len(accepted))
+    desk.telemetry.predicted("reply", len(replies))

@@ -1,0 +1,266 @@
+"""
+The command line. Each command reads `STREAM_*` settings, and ends with one clear sentence on a user's mistake.
+"""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import click
+from pydantic import ValidationError
+
+from stream.errors import FatalError, StreamError, UserError
+
+if TYPE_CHECKING:
+    from stream.settings import Settings
+
+_WORKED, _FAILED, _MISUSED = 0, 1, 2
+
+
+class _Commands(click.Group):
+    """Commands whose errors are sentences."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command; exit 2 on a user's mistake, 1 on a failure of ours or the broker's."""
+        try:
+            return super().main(*args, **kwargs)
+        except UserError as error:
+            click.echo(f"stream: {error}", err=True)
+            sys.exit(_MISUSED)
+        except (FatalError, StreamError) as error:
+            click.echo(f"stream: {error}", err=True)
+            sys.exit(_FAILED)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="learnerstream", prog_name="stream")
+def main() -> None:
+    """Predict what learners will do next, from a stream of what they did."""
+
+
+def _settings(**given: Any) -> "Settings":
+    """Return the settings, with a sentence for each that is wrong."""
+    from stream.settings import Settings
+
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        sentences = []
+        for problem in error.errors():
+            name = "STREAM_" + "_".join(map(str, problem["loc"])).upper() if problem["loc"] else "settings"
+            found = f", found {problem['input']!r}" if problem["loc"] and "password" not in name.lower() else ""
+            sentences.append(f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}{found}")
+        raise UserError("; ".join(sentences)) from error
+
+
+def _log(settings: "Settings") -> None:
+    from stream.telemetry import set_up_logging
+
+    set_up_logging(settings.log_level)
+
+
+@main.command()
+@click.option("--source", default="simulate", metavar="simulate|FILE", help="Simulated learners, or a file of past answers.")
+@click.option("--events", type=click.IntRange(min=1), help="Answers to send; without it, 20,000 simulated or the whole file.")
+@click.option("--rate", type=click.FloatRange(min=1), help="Events a second, at most; without it, as fast as learning follows.")
+@click.option("--headless", is_flag=True, help="No live view.")
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures as JSON.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=6066, show_default=True, help="Port of the worker's /metrics; 0: none.")
+@click.option("--seed", type=int, default=42, show_default=True, help="Of the simulated learners.")
+def demo(**options: Any) -> None:
+    """
+    Show everything on this machine: a broker in the process, a worker, a trainer, and learners.
+
+    Example: stream demo --headless --events 20000 --report demo.json
+    """
+    from stream.demo.run import DemoOptions, run_demo
+
+    settings = _settings()
+    _log(settings)
+    sys.exit(run_demo(DemoOptions(**options), settings))
+
+
+@main.command()
+def worker() -> None:
+    """
+    Consume events and emit predictions, until told to stop (SIGTERM, Ctrl-C).
+
+    Example: STREAM_BROKER=kafka:9092 stream worker
+    """
+    from stream.app import run_worker
+
+    settings = _settings()
+    _log(settings)
+    run_worker(settings)
+
+
+@main.command()
+def trainer() -> None:
+    """
+    Learn from what the workers predicted, and announce better models; one trainer is enough.
+
+    Example: STREAM_BROKER=kafka:9092 STREAM_MODEL_STORE=/var/lib/models stream trainer
+    """
+    _needs_torch()
+    from stream.learning.trainer import run_trainer
+
+    settings = _settings()
+    _log(settings)
+    run_trainer(settings)
+
+
+def _needs_torch() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise UserError("learning needs torch, which is not installed: pip install 'learnerstream[train]'")
+
+
+@main.command()
+@click.option("--events", type=click.IntRange(min=1), help="Answers to send; without it, until told to stop.")
+@click.option("--rate", type=click.FloatRange(min=1), default=100.0, show_default=True, help="Events a second, at most.")
+@click.option("--seed", type=int, default=42, show_default=True, help="Of the learners.")
+def simulate(events: int | None, rate: float, seed: int) -> None:
+    """
+    Send the events of simulated learners to the broker.
+
+    Example: stream simulate --events 5000 --rate 200
+    """
+    from stream.demo.simulator import simulate as simulated
+    from stream.demo.source import produce
+
+    settings = _settings()
+    _log(settings)
+    produce(settings, simulated(seed, answers=events), rate, total=events)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--speed", type=click.FloatRange(min=0.001), help="Times faster than it happened; without it, as fast as it goes.")
+def replay(file: Path, speed: float | None) -> None:
+    """
+    Send a file of past answers to the broker, in time order.
+
+    Example: stream replay answers.csv.gz --speed 1000
+    """
+    from stream.demo.answers import as_interactions, read_answers
+    from stream.demo.source import produce
+
+    settings = _settings()
+    _log(settings)
+    answers = read_answers(file)
+    if speed is not None and not answers.has_timestamps:
+        raise UserError(f"{file}: --speed needs timestamps, and the file has none")
+    produce(
+        settings, (("interactions", event) for event in as_interactions(answers)), None, speed, len(answers.answers)
+    )
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the artifact; must not exist yet.")
+@click.option("--epochs", type=click.IntRange(1, 1000), default=30, show_default=True, help="Passes over the file, at most.")
+@click.option("--seed", type=int, default=42, show_default=True, help="Of everything random.")
+def train(file: Path, out: Path, epochs: int, seed: int) -> None:
+    """
+    Make a first model from a file of past answers.
+
+    Example: stream train answers.csv.gz --out models/knowledge/v1
+    """
+    _needs_torch()
+    from stream.learning.first import train_file
+
+    settings = _settings()
+    _log(settings)
+    figures = train_file(file, out, epochs, settings.learning_rate, seed, lambda line: click.echo(line, err=True))
+    click.echo(f"{out}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+
+
+@main.group()
+def topics() -> None:
+    """Create topics, or check them."""
+
+
+@topics.command("create")
+def topics_create() -> None:
+    """
+    Create the topics that are missing, with the settings that state depends on.
+
+    Example: STREAM_PARTITIONS=16 STREAM_REPLICATION=3 stream topics create
+    """
+    from stream.transport.topics import ensure
+
+    created = ensure(_settings(topics="create"))
+    click.echo("\n".join(f"created {name}" for name in created) or "nothing to create")
+
+
+@topics.command("check")
+def topics_check() -> None:
+    """
+    Say what is wrong with the topics; exit 1 if anything is.
+
+    Example: stream topics check
+    """
+    from stream.transport.topics import check, wanted
+
+    settings = _settings()
+    problems = check(settings)
+    for problem in problems:
+        click.echo(problem)
+    if problems:
+        sys.exit(_FAILED)
+    click.echo(f"{len(wanted(settings))} topics are as they should be; {settings.partitions} partitions are fixed for good: "
+               "another number would move users away from their state, and is a migration")  # fmt: skip
+
+
+@main.command()
+@click.argument("user")
+def erase(user: str) -> None:
+    """
+    Ask every worker and the trainer to forget a user.
+
+    Example: stream erase learner-0042
+    """
+    from schemas import Erasure
+    from stream.transport.outbox import KafkaOutbox
+
+    if not user.strip():
+        raise UserError("expected a user id, found an empty one")
+    settings = _settings()
+    outbox = KafkaOutbox(settings)
+    request = Erasure(user_id=user, requested_at=datetime.now(UTC), erasure_id=str(uuid4()))
+    outbox.send(settings.topic("erasures"), key=user.encode(), value=request.model_dump_json().encode())
+    outbox.flush_now()
+    click.echo(f"asked to forget {user!r}: tables, latest predictions and the trainer's buffer; "
+               "messages already on topics leave with their retention")  # fmt: skip
+
+
+@main.group()
+def models() -> None:
+    """Look at published models."""
+
+
+@models.command("list")
+def models_list() -> None:
+    """
+    List the models in the store, and which of them is announced.
+
+    Example: stream models list
+    """
+    from stream.models.artifacts import read_manifest
+    from stream.models.dkt import KNOWLEDGE
+
+    settings = _settings()
+    folders = sorted((settings.model_store / KNOWLEDGE).glob("v*"), key=lambda p: int("0" + p.name[1:]))
+    if not folders:
+        click.echo(f"no models in {settings.model_store} (STREAM_MODEL_STORE): the fallback serves")
+    for folder in folders:
+        manifest = read_manifest(folder)
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in manifest.metrics.items())
+        click.echo(f"{manifest.name} version {manifest.version}: {manifest.trained_on.answers} answers, {figures}")
+
+
+if __name__ == "__main__":
+    main()

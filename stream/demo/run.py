@@ -1,0 +1,393 @@
+"""
+The demo's composition root: a broker in this process, worker and trainer as processes of their own, a source, and what a consumer sees.
+"""
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, TopicPartition
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from stream.demo.answers import as_interactions, read_answers
+from stream.demo.broker import PARTITIONS, EmbeddedBroker
+from stream.demo.simulator import simulate
+from stream.demo.source import Event, Pace, feed, is_answer
+from stream.demo.tally import Tally
+from stream.demo.view import render
+from stream.errors import StreamError, UserError
+from stream.settings import Settings
+from stream.transport.clients import consumer_config
+from stream.transport.outbox import KafkaOutbox
+from stream.transport.topics import wanted
+
+WATCHED = (
+    "predictions.correctness",
+    "predictions.time",
+    "predictions.risk",
+    "training-examples",
+    "model-events",
+    "dead-letters",
+)
+DEFAULT_ANSWERS = 20_000
+IN_FLIGHT = 1_000
+"""Answers that may be on their way through the worker: far below what the embedded broker keeps of a partition."""
+
+TRAINER_LAG = 2_000
+"""Examples that the trainer may be behind, for the same reason."""
+
+LEARNING_BACKLOG = 1_000
+"""Answers that may come by while an update runs, so that a slow machine learns as often as a fast one."""
+
+_STALL_S = 120.0
+_START_S = 60.0
+_STOP_S = 3.0
+_QUIET_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """
+    What was asked for on the command line.
+
+    Attributes:
+        source: `simulate`, or a file of past answers.
+        events: Answers to send, None for the default.
+        rate: Events a second at most, None for no limit but back-pressure.
+        headless: No live view.
+        report: Where the figures go.
+        port: Of the worker's `/metrics`; 0 for none.
+        seed: Of the simulated learners.
+    """
+
+    source: str
+    events: int | None
+    rate: float | None
+    headless: bool
+    report: Path | None
+    port: int
+    seed: int
+
+
+class DemoFailed(StreamError):
+    """The demo did not end as it should; the message says what was missing, and the processes' last words."""
+
+
+def run_demo(options: DemoOptions, settings: Settings) -> int:
+    """
+    Run the demo, and return the exit status.
+
+    Raises:
+        UserError: If the source cannot be read, or the port or the report's folder cannot be used.
+        DemoFailed: If a process died or predictions are missing.
+    """
+    events, total = _source(options)
+    _check_report(options.report)
+    _check_port(settings.metrics_host, options.port)
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    folder = Path(tempfile.mkdtemp(prefix="learnerstream-demo-"))
+    try:
+        report = _Demo(options, settings, folder).run(events, total)
+    except KeyboardInterrupt:
+        # A second Ctrl-C while it ends must not leave processes behind.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("stopped; nothing was written", file=sys.stderr)  # noqa: T201 (the last word of a command)
+        return 130
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if options.report is not None:
+        _write(options.report, report)
+    print(_summary(report))  # noqa: T201 (what the command is for)
+    return 0
+
+
+def _as_ctrl_c(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _source(options: DemoOptions) -> tuple[Iterable[Event], int]:
+    """Return the events, and how many answers are among them."""
+    if options.source == "simulate":
+        total = options.events or DEFAULT_ANSWERS
+        return simulate(options.seed, answers=total), total
+    path = Path(options.source)
+    if not path.exists():
+        raise UserError(f"--source: expected `simulate` or a file of past answers, found nothing at {path}")
+    answers = read_answers(path)
+    total = min(options.events or len(answers.answers), len(answers.answers))
+    if options.events is not None and options.events > total:
+        raise UserError(f"--events: expected at most {total}, the answers in {path}, found {options.events}")
+    return (("interactions", event) for event in islice(as_interactions(answers), total)), total
+
+
+def _check_report(report: Path | None) -> None:
+    if report is not None and not os.access(report.absolute().parent, os.W_OK):
+        raise UserError(f"--report: expected a folder that can be written to, found {report.absolute().parent}")
+
+
+def _check_port(host: str, port: int) -> None:
+    if port == 0:
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(f"port {port} on {host} cannot be used ({error.strerror}): choose another by --port") from error
+
+
+class _Demo:
+    """One run."""
+
+    def __init__(self, options: DemoOptions, settings: Settings, folder: Path) -> None:
+        self._options = options
+        self._broker = EmbeddedBroker()
+        self._folder = folder
+        self._settings = settings.model_copy(
+            update={
+                "broker": self._broker.address,
+                "group": "learnerstream-demo",
+                "topic_prefix": "",
+                "partitions": PARTITIONS,
+                "topics": "trust",
+                "security_protocol": "PLAINTEXT",
+                "model_store": folder / "models",
+                "redis_url": None,
+                "worker_metrics_port": options.port,
+                "trainer_metrics_port": 0,
+                "trainer_backlog": LEARNING_BACKLOG,
+                "publish_items_every_s": 0.5,
+                "session_timeout_s": 30.0,
+                "log_level": "info",
+            }
+        )
+        self._broker.make([topic.name for topic in wanted(self._settings)])
+        self._tally = Tally()
+        self._seen: dict[tuple[str, int], int] = {}
+        self._learned = 0
+        self._stopping = threading.Event()
+        self._failure: BaseException | None = None
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def run(self, events: Iterable[Event], total: int) -> dict[str, Any]:
+        """Run to the end, and return the report."""
+        watcher = threading.Thread(target=self._guard, args=(self._watch,), name="watcher", daemon=True)
+        source = threading.Thread(target=self._guard, args=(self._feed, events), name="source", daemon=True)
+        try:
+            self._children = {name: self._start(name) for name in ("worker", "trainer")}
+            watcher.start()
+            self._await_start()
+            started = time.monotonic()
+            source.start()
+            with self._showing(total, started) as show:
+                self._await_end(source, total, show)
+            seconds = time.monotonic() - started
+        finally:
+            self._stopping.set()
+            self._stop()
+            watcher.join(timeout=2)
+        report = self._tally.report(seconds, self._committed(["interactions", "academics"], self._settings.group))
+        self._check(report, total)
+        return report
+
+    def _start(self, command: str) -> subprocess.Popen[bytes]:
+        """Start a command of ours with the demo's settings; its log goes to a file."""
+        environment = dict(os.environ)
+        for name, value in self._settings.model_dump(exclude_defaults=True).items():
+            environment["STREAM_" + name.upper()] = str(value)
+        # Set even where it is the default: the caller's own environment must not reach through.
+        for name in ("redis_url", "sasl_username", "sasl_password", "ssl_ca_file", "ssl_cert_file", "ssl_key_file"):
+            environment.pop("STREAM_" + name.upper(), None)
+        environment |= {"STREAM_SECURITY_PROTOCOL": "PLAINTEXT", "STREAM_TOPIC_PREFIX": ""}
+        with (self._folder / f"{command}.log").open("wb") as log:
+            return subprocess.Popen(  # noqa: S603 (our own command)
+                [sys.executable, "-m", "stream.cli", command],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C reaches this process alone, which ends the others in order.
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+
+    def _await_start(self) -> None:
+        """Return when the trainer reads: before, learning could not keep up with what comes."""
+        end = time.monotonic() + _START_S
+        while not any("trainer.started" in line for line in self._log("trainer")):
+            self._check_children()
+            if time.monotonic() > end:
+                raise DemoFailed(f"the trainer did not start within {_START_S:.0f} s:\n" + self._last_words("trainer"))
+            time.sleep(0.1)
+
+    def _await_end(self, source: threading.Thread, total: int, show: "_Show") -> None:
+        moved_at, progress = time.monotonic(), (-1, -1)
+        while True:
+            time.sleep(0.1)
+            self._check_children()
+            if self._failure is not None:
+                raise DemoFailed(f"the demo's own consumer or source failed: {self._failure!r}") from self._failure
+            self._learned = self._committed(["training-examples"], f"{self._settings.group}-trainer")
+            show(self._tally)
+            now = (len(self._tally.prediction_ids) + self._tally.dead, self._learned)
+            if now != progress:
+                moved_at, progress = time.monotonic(), now
+            idle_s = time.monotonic() - moved_at
+            if not source.is_alive() and self._tally.answered >= total and idle_s > _QUIET_S:
+                return
+            if idle_s > _STALL_S:
+                raise DemoFailed(
+                    f"nothing has moved for {_STALL_S:.0f} s at {self._tally.answered} of {total} answers:\n"
+                    + self._last_words("worker") + self._last_words("trainer")
+                )  # fmt: skip
+
+    @contextmanager
+    def _showing(self, total: int, started: float) -> "Iterator[_Show]":
+        """Give what shows the state: a live table, a progress bar, or nothing where there is no terminal."""
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            yield lambda _: None
+        elif self._options.headless:
+            columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            with Progress(*columns, console=console, transient=True) as bar:
+                task = bar.add_task("answers", total=total)
+                yield lambda tally: bar.update(task, completed=tally.answered)
+        else:
+            with Live(console=console, refresh_per_second=4) as live:
+                yield lambda tally: live.update(render(tally, total, time.monotonic() - started))
+
+    def _guard(self, work: Any, *arguments: Any) -> None:
+        """Run a thread's work, and keep its error for the main thread."""
+        try:
+            work(*arguments)
+        except BaseException as error:  # noqa: BLE001 (told by the main thread)
+            self._failure = error
+
+    def _feed(self, events: Iterable[Event]) -> None:
+        outbox = KafkaOutbox(self._settings)
+
+        def note(topic: str, event: Mapping[str, Any]) -> None:
+            self._tally.sent(event, is_answer(topic, event), time.monotonic())
+
+        feed(outbox, self._settings, events, Pace(self._options.rate), self._may_send, note)
+
+    def _may_send(self) -> bool:
+        if self._stopping.is_set():
+            raise KeyboardInterrupt
+        in_flight = self._tally.answers_sent - self._tally.answered
+        return in_flight < IN_FLIGHT and self._tally.examples - self._learned < TRAINER_LAG
+
+    def _watch(self) -> None:
+        """Consume what a consumer would, from the beginning."""
+        consumer = Consumer(consumer_config(self._settings, "learnerstream-demo-view") | {"fetch.wait.max.ms": 20})
+        partitions = [
+            TopicPartition(self._settings.topic(topic), partition, 0) for topic in WATCHED for partition in range(PARTITIONS)
+        ]
+        consumer.assign(partitions)
+        try:
+            while not self._stopping.is_set():
+                for message in consumer.consume(1_000, 0.05):
+                    if message.error() is None and message.value() is not None:
+                        self._expect(message.topic(), message.partition(), message.offset())
+                        self._tally.saw(message.topic(), message.value(), time.monotonic())
+        finally:
+            consumer.close()
+
+    def _expect(self, topic: str, partition: int, offset: int) -> None:
+        """Notice a gap: the embedded broker drops old records without a word."""
+        expected = self._seen.get((topic, partition), 0)
+        if offset != expected:
+            raise DemoFailed(f"topic {topic} partition {partition}: expected offset {expected}, found {offset}")
+        self._seen[topic, partition] = offset + 1
+
+    def _committed(self, topics: list[str], group: str) -> int:
+        """Return how many records of topics a group has committed."""
+        consumer = Consumer(consumer_config(self._settings, group))
+        try:
+            partitions = [TopicPartition(self._settings.topic(t), p) for t in topics for p in range(PARTITIONS)]
+            return sum(max(p.offset, 0) for p in consumer.committed(partitions, timeout=5))
+        finally:
+            consumer.close()
+
+    def _check_children(self) -> None:
+        for name, child in self._children.items():
+            status = child.poll()
+            if status is not None:
+                raise DemoFailed(f"the {name} ended with status {status}:\n" + self._last_words(name))
+
+    def _log(self, name: str) -> list[str]:
+        return (self._folder / f"{name}.log").read_text("utf-8", "replace").splitlines()
+
+    def _last_words(self, name: str) -> str:
+        return "".join(f"  {name}: {line}\n" for line in self._log(name)[-15:])
+
+    def _stop(self) -> None:
+        """End worker and trainer: politely, then not."""
+        for child in self._children.values():
+            child.terminate()
+        end = time.monotonic() + _STOP_S
+        for child in self._children.values():
+            try:
+                child.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+    def _check(self, report: Mapping[str, Any], total: int) -> None:
+        """Hold the demo to its word: one prediction of a kind for each answer, none doubled, none lost."""
+        counts = report["predictions"]
+        problems = [f"{counts[k]} {k} predictions for {total} answers" for k in ("correctness", "time") if counts[k] != total]
+        if report["distinct_prediction_ids"] != sum(counts.values()):
+            problems.append(f"{report['distinct_prediction_ids']} distinct ids of {sum(counts.values())} predictions")
+        if problems:
+            raise DemoFailed("expected each answer predicted once, found " + ", ".join(problems))
+
+
+_Show = Any
+"""Called with the tally several times a second."""
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this child with its parent, however that ends (Linux)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _write(path: Path, report: Mapping[str, Any]) -> None:
+    """Write the report whole, or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    temporary.replace(path)
+
+
+def _summary(report: Mapping[str, Any]) -> str:
+    predictions, after = report["predictions"], report["after_swap"]
+    lines = [
+        f"{report['events']['answers']:,} answers in {report['seconds']:.1f} s: {predictions['correctness']:,} correctness, "
+        f"{predictions['time']:,} time and {predictions['risk']:,} risk predictions, {report['events']['dead']} dead letters",
+        f"latency p50 {1000 * (report['latency_s']['p50'] or 0):.0f} ms, p99 {1000 * (report['latency_s']['p99'] or 0):.0f} ms; "
+        f"{report['swaps']} model swaps",
+    ]
+    if after["n"] and after["auc_serving"] is not None:
+        lines.append(
+            f"after the first swap, {after['n']:,} answers: AUC {after['auc_serving']:.4f} (fallback {after['auc_fallback']:.4f}), "
+            f"log loss {after['logloss_serving']:.4f} (fallback {after['logloss_fallback']:.4f})"
+        )
+    return "\n".join(lines)
+
+

@@ -1,0 +1,134 @@
+"""
+Events to the broker, at a pace: what `simulate`, `replay` and the demo send.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from stream.settings import Settings
+from stream.transport.outbox import KafkaOutbox
+
+Event = tuple[str, Mapping[str, Any]]
+"""The design's name of a topic, and an event."""
+
+_FLUSH_EVERY = 500
+
+
+def is_answer(topic: str, event: Mapping[str, Any]) -> bool:
+    """Return whether an event is an answer, which is what `--events` counts."""
+    return topic == "interactions" and event["type"] == "quiz_complete"
+
+
+class Pace:
+    """
+    Says when the next event may go.
+
+    Args:
+        rate: Events a second, None for no limit.
+        speed: Times faster than the events' own time, None to ignore it.
+    """
+
+    def __init__(self, rate: float | None, speed: float | None = None) -> None:
+        self._rate = rate
+        self._speed = speed
+        self._started = time.monotonic()
+        self._first_at: float | None = None
+        self._sent = 0
+
+    def wait_s(self, event: Mapping[str, Any]) -> float:
+        """Return how long to wait before this event, in seconds, 0 or less for not at all."""
+        due = 0.0
+        if self._rate is not None:
+            due = self._sent / self._rate
+        if self._speed is not None:
+            at = datetime.fromisoformat(event["timestamp"]).timestamp()
+            self._first_at = at if self._first_at is None else self._first_at
+            due = max(due, (at - self._first_at) / self._speed)
+        self._sent += 1
+        return due - (time.monotonic() - self._started)
+
+
+def produce(
+    settings: Settings,
+    events: Iterable[Event],
+    rate: float | None,
+    speed: float | None = None,
+    total: int | None = None,
+) -> None:
+    """
+    Send events until they end or Ctrl-C, with a progress bar on a terminal.
+
+    Args:
+        settings: Broker and topics.
+        events: What to send.
+        rate: Events a second, at most.
+        speed: Times faster than the events' own time.
+        total: Answers, if known.
+    """
+    outbox = KafkaOutbox(settings)
+    pace = Pace(rate, speed)
+    answers = sent = 0
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("answers", total=total)
+        try:
+            for topic, event in events:
+                wait_s = pace.wait_s(event)
+                if wait_s > 0:
+                    time.sleep(wait_s)
+                send(outbox, settings.topic(topic), event)
+                sent += 1
+                if is_answer(topic, event):
+                    answers += 1
+                    progress.update(task, completed=answers)
+                if sent % _FLUSH_EVERY == 0:
+                    outbox.flush_now()
+        except KeyboardInterrupt:
+            pass
+        outbox.flush_now()
+    console.print(f"sent {sent} events, {answers} of them answers, to {settings.broker}", highlight=False)
+
+
+def send(outbox: KafkaOutbox, topic: str, event: Mapping[str, Any]) -> None:
+    """Queue an event under its user's key."""
+    outbox.send(topic, key=str(event["user_id"]).encode(), value=orjson.dumps(event))
+
+
+def feed(
+    outbox: KafkaOutbox,
+    settings: Settings,
+    events: Iterable[Event],
+    pace: Pace,
+    may_send: Callable[[], bool],
+    sent: Callable[[str, Mapping[str, Any]], None],
+) -> None:
+    """
+    Send events with back-pressure.
+
+    Args:
+        outbox: Takes them.
+        settings: Topics.
+        events: What to send.
+        pace: The highest rate.
+        may_send: Asked before each event; false makes it wait.
+        sent: Told of each event, just before it goes.
+    """
+    for number, (topic, event) in enumerate(events):
+        wait_s = pace.wait_s(event)
+        if wait_s > 0:
+            time.sleep(wait_s)
+        while not may_send():
+            outbox.flush_now()
+            time.sleep(0.005)
+        sent(topic, event)
+        send(outbox, settings.topic(topic), event)
+        if number % 100 == 0:
+            outbox.flush_now()
+    outbox.flush_now()
