@@ -76,9 +76,7 @@ def _moment(first: datetime | None, end: datetime | None) -> GetPydanticSchema:
     aware = core_schema.datetime_schema(tz_constraint="aware", ge=first, lt=end, strict=True)
     parsed = core_schema.datetime_schema(tz_constraint="aware", ge=first, lt=end, strict=False)
     text = core_schema.chain_schema([core_schema.str_schema(pattern=_RFC_3339, strict=True), parsed])
-    either = core_schema.json_or_python_schema(
-        text, core_schema.union_schema([aware, text], mode="left_to_right")
-    )
+    either = core_schema.json_or_python_schema(text, core_schema.union_schema([aware, text], mode="left_to_right"))
     return GetPydanticSchema(lambda _source, _handler: either)
 
 
@@ -90,9 +88,7 @@ _NO_CONTROLS: Final = r"[^\x00-\x1f\x7f-\x9f]*"
 Identifier = Annotated[
     str,
     Strict(),
-    StringConstraints(
-        min_length=1, max_length=256, pattern=rf"^{_NO_CONTROLS}[^\s\x00-\x1f\x7f-\x9f]{_NO_CONTROLS}$"
-    ),
+    StringConstraints(min_length=1, max_length=256, pattern=rf"^{_NO_CONTROLS}[^\s\x00-\x1f\x7f-\x9f]{_NO_CONTROLS}$"),
     _explained("identifier", "a string of 1 to 256 characters, not blank and without control characters"),
 ]
 """Names a user, an item, a topic or an event. Always a string: it is the message's key, or part of one."""
@@ -142,9 +138,7 @@ def _checked_metadata(value: dict[str, JsonValue] | None) -> dict[str, JsonValue
         elif isinstance(found, list):
             pending.extend(found)
         elif isinstance(found, int | float) and not -_LARGEST_FLOAT <= found <= _LARGEST_FLOAT:
-            raise PydanticCustomError(
-                "metadata_number", "expected numbers within the range of a 64-bit float"
-            )
+            raise PydanticCustomError("metadata_number", "expected numbers within the range of a 64-bit float")
     return value
 
 
@@ -232,9 +226,7 @@ def _refuse_constants(raw: bytes) -> None:
     try:
         from_json(raw, allow_inf_nan=False)
     except ValueError as error:
-        raise InvalidEvent(
-            "not_json", f"expected JSON, which has no NaN and no Infinity; found: {error}"
-        ) from None
+        raise InvalidEvent("not_json", f"expected JSON, which has no NaN and no Infinity; found: {error}") from None
 
 
 def _invalid(error: ValidationError) -> InvalidEvent:

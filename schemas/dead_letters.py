@@ -20,9 +20,7 @@ class DeadLetter(Emitted):
     topic: Annotated[str, Field(min_length=1)]
     partition: Count
     offset: Count
-    timestamp: AnyMoment | None = Field(
-        default=None, description="Of the message; its sender may have set any year."
-    )
+    timestamp: AnyMoment | None = Field(default=None, description="Of the message; its sender may have set any year.")
     key: str | None = None
     value: str | None = Field(default=None, description="The original bytes, cut where value_cut says so.")
     value_bytes: Count = Field(description="Size of the whole value.")

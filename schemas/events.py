@@ -54,9 +54,9 @@ class Interaction(Identified):
     user_id: Identifier = Field(description="Must also be the message's key.")
     topic_id: Identifier
     item_id: Identifier | None = None
-    skills: Annotated[
-        tuple[Identifier, ...], Field(min_length=1, max_length=16, fail_fast=True), MAY_BE_NULL
-    ] = Field(default_factory=tuple, description="The topic where it is absent.")
+    skills: Annotated[tuple[Identifier, ...], Field(min_length=1, max_length=16, fail_fast=True), MAY_BE_NULL] = Field(
+        default_factory=tuple, description="The topic where it is absent."
+    )
     difficulty: Difficulty | None = None
     score: Share | None = None
     correct: Flag | None = Field(

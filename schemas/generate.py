@@ -42,9 +42,7 @@ def differences(folder: Path, expected: Mapping[str, str]) -> list[str]:
     present = {path.name: path.read_text(encoding="utf-8") for path in folder.glob(f"*{_SUFFIX}")}
     missing = [f"{name}: missing" for name in expected.keys() - present.keys()]
     left_over = [f"{name}: no topic of that name" for name in present.keys() - expected.keys()]
-    stale = [
-        f"{name}: differs" for name in expected.keys() & present.keys() if present[name] != expected[name]
-    ]
+    stale = [f"{name}: differs" for name in expected.keys() & present.keys() if present[name] != expected[name]]
     return sorted(missing + left_over + stale)
 
 

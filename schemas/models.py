@@ -35,12 +35,8 @@ class Release(EmittedValue):
     """One version of a model, and how to be sure of it."""
 
     version: Version
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(
-        description="Of manifest.json."
-    )
-    path: Annotated[Name, AfterValidator(_relative_path)] = Field(
-        description="Relative to the folder of artifacts."
-    )
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(description="Of manifest.json.")
+    path: Annotated[Name, AfterValidator(_relative_path)] = Field(description="Relative to the folder of artifacts.")
     state_format: Name
 
 

@@ -145,7 +145,5 @@ class RiskPrediction(Emitted):
     @model_validator(mode="after")
     def _category_is_of_score(self) -> Self:
         if self.category != risk_category(self.score):
-            raise ValueError(
-                f"category: expected {risk_category(self.score)} for {self.score}, found {self.category}"
-            )
+            raise ValueError(f"category: expected {risk_category(self.score)} for {self.score}, found {self.category}")
         return self

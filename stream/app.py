@@ -32,13 +32,14 @@ from stream.state.read_model import NoReadModel, RedisReadModel
 from stream.state.tables import PackedTable
 from stream.telemetry import Metrics, serve
 from stream.transport import topics
+from stream.transport.faust_transport import Batches, TransportApp, batches
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.partitioner import Partitioner
 
 log = structlog.get_logger()
 
 
-class WorkerApp(faust.App):  # type: ignore[misc]
+class WorkerApp(TransportApp):
     """A Faust app that starts and ends with what stands beside it: control topics, read model."""
 
     control: Control
@@ -86,13 +87,15 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> WorkerApp:
         broker_heartbeat_interval=settings.session_timeout_s / 5,
         broker_request_timeout=max(40.0, settings.session_timeout_s + 5),
         broker_commit_interval=settings.commit_interval_s,
-        broker_max_poll_records=settings.batch_max * 2,
-        stream_buffer_maxsize=settings.batch_max * 4,
+        broker_max_poll_records=settings.batch_max * 4,
+        # Batches, not events, wait before an agent.
+        stream_buffer_maxsize=16,
         # A rebalance or a stop waits for the batch in hand.
         stream_wait_empty=True,
         table_standby_replicas=0,
         producer_threaded=False,
     )
+    app.batch_max, app.fetch_max_wait_ms = settings.batch_max, settings.fetch_max_wait_ms
     outbox = KafkaOutbox(settings)
     learners = PackedTable.declare(app, "learners", outbox)
     steps = PackedTable.declare(app, "academics", outbox)
@@ -117,7 +120,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> WorkerApp:
         remembered=settings.remembered_answers,
         latest_topics=settings.latest_topics,
         models=Models(fallback, fallback, ItemTable(), Names()),
-        owned=partial(_owned, app),
+        owns=partial(_owns, app),
     )
     handlers: dict[str, Callable[[list[Record], Desk], Awaitable[None]]] = {
         "interactions": interactions.handle,
@@ -125,25 +128,22 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> WorkerApp:
         "prediction-requests": requests.handle,
         "erasures": erasure.handle,
     }
+    app.batched = frozenset(settings.topic(name) for name in handlers)
     for name, handle in handlers.items():
-        _attach(app, settings, desk, name, handle)
+        _attach(app, settings.topic(name), desk, name, handle)
     for source, table in (("interactions", learners), ("academics", steps)):
         table.check_recovered = partial(_check_source, app, settings.topic(source), table)
     return app
 
 
 def _attach(
-    app: WorkerApp,
-    settings: Settings,
-    desk: Desk,
-    name: str,
-    handle: Callable[[list[Record], Desk], Awaitable[None]],
+    app: WorkerApp, topic: str, desk: Desk, name: str, handle: Callable[[list[Record], Desk], Awaitable[None]]
 ) -> None:
-    """Add the agent that reads a topic; one instance, so that offsets are acknowledged in order."""
-    channel = app.topic(settings.topic(name), key_type=bytes, value_type=bytes, allow_empty=True)
+    """Add the agent that reads a topic; one instance, so that batches become safe in order."""
+    channel = app.topic(topic, schema=Batches(key_type=bytes, value_type=bytes))
 
     async def agent(stream: faust.StreamT) -> None:
-        await work(stream, desk, settings.batch_max, settings.batch_within_s, handle)
+        await work(batches(stream), app.progress, desk, handle)
 
     app.agent(channel, name=f"stream.agents.{name}", concurrency=1)(agent)
 
@@ -152,9 +152,8 @@ def _announce(outbox: KafkaOutbox, event: Message) -> None:
     outbox.send_all([event], datetime.now(UTC).isoformat())
 
 
-def _owned(app: WorkerApp, records: list[Record]) -> list[Record]:
-    assignment = app.consumer.assignment()
-    return [record for record in records if (record.topic, record.partition) in assignment]
+def _owns(app: WorkerApp, record: Record) -> bool:
+    return TP(record.topic, record.partition) in app.consumer.assignment()
 
 
 async def _check_source(app: WorkerApp, source: str, table: PackedTable, partitions: set[int]) -> None:
@@ -210,6 +209,12 @@ def run_worker(settings: Settings) -> None:
     app = create_app(settings, metrics)
     log.info("worker.started", broker=settings.broker, group=settings.group, pid=os.getpid())
     worker = faust.Worker(
-        app, loop=loop, loglevel="WARNING", override_logging=False, redirect_stdouts=False, quiet=True, blocking_timeout=30
+        app,
+        loop=loop,
+        loglevel="WARNING",
+        override_logging=False,
+        redirect_stdouts=False,
+        quiet=True,
+        blocking_timeout=30,
     )
     worker.execute_from_commandline()

@@ -62,12 +62,24 @@ def _log(settings: "Settings") -> None:
 
 
 @main.command()
-@click.option("--source", default="simulate", metavar="simulate|FILE", help="Simulated learners, or a file of past answers.")
-@click.option("--events", type=click.IntRange(min=1), help="Answers to send; without it, 20,000 simulated or the whole file.")
-@click.option("--rate", type=click.FloatRange(min=1), help="Events a second, at most; without it, as fast as learning follows.")
+@click.option(
+    "--source", default="simulate", metavar="simulate|FILE", help="Simulated learners, or a file of past answers."
+)
+@click.option(
+    "--events", type=click.IntRange(min=1), help="Answers to send; without it, 20,000 simulated or the whole file."
+)
+@click.option(
+    "--rate", type=click.FloatRange(min=1), help="Events a second, at most; without it, as fast as learning follows."
+)
 @click.option("--headless", is_flag=True, help="No live view.")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures as JSON.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=6066, show_default=True, help="Port of the worker's /metrics; 0: none.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=6066,
+    show_default=True,
+    help="Port of the worker's /metrics; 0: none.",
+)
 @click.option("--seed", type=int, default=42, show_default=True, help="Of the simulated learners.")
 def demo(**options: Any) -> None:
     """
@@ -120,7 +132,9 @@ def _needs_torch() -> None:
 
 @main.command()
 @click.option("--events", type=click.IntRange(min=1), help="Answers to send; without it, until told to stop.")
-@click.option("--rate", type=click.FloatRange(min=1), default=100.0, show_default=True, help="Events a second, at most.")
+@click.option(
+    "--rate", type=click.FloatRange(min=1), default=100.0, show_default=True, help="Events a second, at most."
+)
 @click.option("--seed", type=int, default=42, show_default=True, help="Of the learners.")
 def simulate(events: int | None, rate: float, seed: int) -> None:
     """
@@ -138,7 +152,9 @@ def simulate(events: int | None, rate: float, seed: int) -> None:
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--speed", type=click.FloatRange(min=0.001), help="Times faster than it happened; without it, as fast as it goes.")
+@click.option(
+    "--speed", type=click.FloatRange(min=0.001), help="Times faster than it happened; without it, as fast as it goes."
+)
 def replay(file: Path, speed: float | None) -> None:
     """
     Send a file of past answers to the broker, in time order.
@@ -160,8 +176,12 @@ def replay(file: Path, speed: float | None) -> None:
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the artifact; must not exist yet.")
-@click.option("--epochs", type=click.IntRange(1, 1000), default=30, show_default=True, help="Passes over the file, at most.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder of the artifact; must not exist yet."
+)
+@click.option(
+    "--epochs", type=click.IntRange(1, 1000), default=30, show_default=True, help="Passes over the file, at most."
+)
 @click.option("--seed", type=int, default=42, show_default=True, help="Of everything random.")
 def train(file: Path, out: Path, epochs: int, seed: int) -> None:
     """

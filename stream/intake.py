@@ -80,7 +80,9 @@ def read(
         if record.value is None:
             continue
         if len(record.value) > limits.event_max_bytes:
-            detail = f"expected at most {limits.event_max_bytes} bytes, found {len(record.value)} (STREAM_EVENT_MAX_BYTES)"
+            detail = (
+                f"expected at most {limits.event_max_bytes} bytes, found {len(record.value)} (STREAM_EVENT_MAX_BYTES)"
+            )
             dead.append(Dead(record, "too_large", detail))
             continue
         try:

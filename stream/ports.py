@@ -207,7 +207,9 @@ class Telemetry(Protocol):
     def batch(self, events: int, seconds: float) -> None:
         """Record a batch's size and how long it took."""
 
-    def observed(self, correct: NDArray[np.bool_], p_correct: NDArray[np.float32], p_fallback: NDArray[np.float32]) -> None:
+    def observed(
+        self, correct: NDArray[np.bool_], p_correct: NDArray[np.float32], p_fallback: NDArray[np.float32]
+    ) -> None:
         """Record outcomes beside what had been said of them."""
 
     def model(self, version: int) -> None:

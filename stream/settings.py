@@ -16,7 +16,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="STREAM_", frozen=True, extra="ignore")
 
-    broker: str = Field("127.0.0.1:9092", min_length=1, description="Kafka bootstrap servers, `host:port`, several joined by commas")
+    broker: str = Field(
+        "127.0.0.1:9092", min_length=1, description="Kafka bootstrap servers, `host:port`, several joined by commas"
+    )
     group: str = Field(
         "learnerstream",
         pattern=r"^[A-Za-z0-9._-]{1,100}$",
@@ -24,7 +26,10 @@ class Settings(BaseSettings):
     )
     topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,100}$", description="put before every topic's name")
     partitions: int = Field(
-        16, ge=1, le=1000, description="partitions of the topics that are created; fixed from then on (users would move)"
+        16,
+        ge=1,
+        le=1000,
+        description="partitions of the topics that are created; fixed from then on (users would move)",
     )
     replication: int = Field(1, ge=1, le=9, description="replicas of the topics that are created; 3 in production")
     topics: Literal["create", "check", "trust"] = Field(
@@ -40,7 +45,9 @@ class Settings(BaseSettings):
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="how to talk to Kafka"
     )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field("PLAIN", description="with SASL: the mechanism")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "PLAIN", description="with SASL: the mechanism"
+    )
     sasl_username: str | None = Field(None, description="with SASL: the user")
     sasl_password: SecretStr | None = Field(None, description="with SASL: the password")
     ssl_ca_file: Path | None = Field(None, description="with SSL: the authority's certificate, PEM")
@@ -48,44 +55,74 @@ class Settings(BaseSettings):
     ssl_key_file: Path | None = Field(None, description="with SSL: our key, PEM, without a passphrase")
 
     batch_max: int = Field(500, ge=1, le=20_000, description="events in a batch at most")
-    batch_within_s: float = Field(0.05, ge=0.001, le=5, description="seconds to wait for a batch to fill")
-    message_max_bytes: int = Field(
-        4_194_304, ge=65_536, le=104_857_600, description="largest message that topics, producers and consumers carry, bytes"
+    fetch_max_wait_ms: int = Field(
+        500, ge=1, le=30_000, description="milliseconds that the broker may hold a fetch while nothing comes"
     )
-    event_max_bytes: int = Field(262_144, ge=1_024, le=104_857_600, description="an event above this is a dead letter, bytes")
+    message_max_bytes: int = Field(
+        4_194_304,
+        ge=65_536,
+        le=104_857_600,
+        description="largest message that topics, producers and consumers carry, bytes",
+    )
+    event_max_bytes: int = Field(
+        262_144, ge=1_024, le=104_857_600, description="an event above this is a dead letter, bytes"
+    )
     dead_letter_max_bytes: int = Field(
-        65_536, ge=256, le=10_485_760, description="original bytes that a dead letter keeps; the rest is cut, with its digest"
+        65_536,
+        ge=256,
+        le=10_485_760,
+        description="original bytes that a dead letter keeps; the rest is cut, with its digest",
     )
     compression: Literal["none", "lz4", "zstd", "snappy", "gzip"] = Field("lz4", description="of what we produce")
-    linger_ms: float = Field(5.0, ge=0, le=1000, description="milliseconds that the producer waits for more to send at once")
+    linger_ms: float = Field(
+        5.0, ge=0, le=1000, description="milliseconds that the producer waits for more to send at once"
+    )
 
     remembered_answers: int = Field(100, ge=5, le=1000, description="answers remembered of each user")
-    latest_topics: int = Field(3, ge=0, le=16, description="topics met last that a prediction covers besides the event's own")
+    latest_topics: int = Field(
+        3, ge=0, le=16, description="topics met last that a prediction covers besides the event's own"
+    )
 
-    redis_url: SecretStr | None = Field(None, description="Redis for the latest predictions, `redis://host:port/db`; unset: none")
+    redis_url: SecretStr | None = Field(
+        None, description="Redis for the latest predictions, `redis://host:port/db`; unset: none"
+    )
     redis_pending_max: int = Field(
         100_000, ge=100, le=10_000_000, description="users whose latest predictions wait while Redis is away"
     )
 
     model_store: Path = Field(Path("models"), description="folder of model artifacts, shared by worker and trainer")
-    model_max_bytes: int = Field(67_108_864, ge=1_024, le=2_147_483_648, description="largest model file that is loaded, bytes")
+    model_max_bytes: int = Field(
+        67_108_864, ge=1_024, le=2_147_483_648, description="largest model file that is loaded, bytes"
+    )
 
     metrics_host: str = Field("127.0.0.1", description="address of `/metrics`")
     worker_metrics_port: int = Field(6066, ge=0, le=65_535, description="port of the worker's `/metrics`; 0: none")
     trainer_metrics_port: int = Field(6067, ge=0, le=65_535, description="port of the trainer's `/metrics`; 0: none")
-    quality_window: int = Field(5_000, ge=100, le=1_000_000, description="latest answers over which live AUC and log loss go")
+    quality_window: int = Field(
+        5_000, ge=100, le=1_000_000, description="latest answers over which live AUC and log loss go"
+    )
 
     learn_every: int = Field(5, ge=1, le=1_000_000, description="completed answers between two wishes for an update")
     learn_from: int = Field(10, ge=1, le=1_000_000, description="completed answers before the first update")
-    update_seconds: float = Field(5.0, ge=0.1, le=3_600, description="seconds of training in one update, at most")
-    learning_rate: float = Field(0.002, gt=0, le=1, description="AdamW's learning rate in an update")
-    gate_answers: int = Field(1_000, ge=50, le=1_000_000, description="answers after the freeze on which a candidate is judged")
+    update_seconds: float = Field(8.0, ge=0.1, le=3_600, description="seconds of training in one update, at most")
+    learning_rate: float = Field(0.006, gt=0, le=1, description="AdamW's learning rate in an update")
+    gate_answers: int = Field(
+        1_000, ge=50, le=1_000_000, description="answers after the freeze on which a candidate is judged"
+    )
     buffer_answers: int = Field(200_000, ge=100, le=50_000_000, description="answers that the trainer keeps in all")
     buffer_run: int = Field(200, ge=10, le=10_000, description="answers that the trainer keeps of one user")
     trainer_backlog: int = Field(
-        0, ge=0, le=10_000_000, description="answers after which a trainer that is busy stops reading; 0: never (the demo sets it)"
+        0,
+        ge=0,
+        le=10_000_000,
+        description="answers after which a trainer that is busy stops reading; 0: never (the demo sets it)",
     )
-    publish_items_every_s: float = Field(2.0, ge=0.05, le=3_600, description="seconds between two publications of item parameters, after each of which offsets are committed")
+    publish_items_every_s: float = Field(
+        2.0,
+        ge=0.05,
+        le=3_600,
+        description="seconds between two publications of item parameters, after each of which offsets are committed",
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 

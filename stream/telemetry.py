@@ -75,9 +75,7 @@ class LiveQuality:
         self._count = 0
         self._lock = threading.Lock()
 
-    def add(
-        self, correct: NDArray[np.bool_], p_correct: NDArray[np.float32], p_fallback: NDArray[np.float32]
-    ) -> None:
+    def add(self, correct: NDArray[np.bool_], p_correct: NDArray[np.float32], p_fallback: NDArray[np.float32]) -> None:
         """Add answers, the oldest first."""
         with self._lock:
             window = len(self._rows)
@@ -110,7 +108,9 @@ class Metrics:
         self._repeats = Counter("stream_repeated_events_total", "Events that had been applied already.", **of)
         self._predictions = Counter("stream_predictions_total", "Predictions confirmed, by kind.", ["kind"], **of)
         self._dead = Counter("stream_dead_letters_total", "Dead letters, by reason.", ["reason"], **of)
-        self._fallbacks = Counter("stream_fallbacks_total", "Answers predicted by the fallback as the model failed.", **of)
+        self._fallbacks = Counter(
+            "stream_fallbacks_total", "Answers predicted by the fallback as the model failed.", **of
+        )
         self._latency = Histogram(
             "stream_latency_seconds", "From an event's Kafka timestamp to its confirmed predictions.",
             buckets=LATENCY_BUCKETS_S, **of,
@@ -122,7 +122,9 @@ class Metrics:
         self._version = Gauge("stream_model_version", "The version that serves; 0 is the fallback.", **of)
         self._swaps = Counter("stream_model_swaps_total", "Models that went live in this worker.", **of)
         self._refused = Counter("stream_models_refused_total", "Models that were kept out.", **of)
-        self._failures = Counter("stream_failures_total", "Failures that the worker goes on after, by part.", ["part"], **of)
+        self._failures = Counter(
+            "stream_failures_total", "Failures that the worker goes on after, by part.", ["part"], **of
+        )
         self._quality = LiveQuality(quality_window)
         area = Gauge("stream_live_auc_ratio", "AUC over the latest answers.", ["model"], **of)
         loss = Gauge("stream_live_logloss_nats", "Mean log loss over the latest answers.", ["model"], **of)
@@ -213,7 +215,9 @@ def serve(registry: CollectorRegistry, host: str, port: int, setting: str) -> WS
     try:
         server, _ = start_http_server(port, host, registry)
     except OSError as error:
-        raise UserError(f"port {port} on {host} cannot be used ({error.strerror}): choose another by {setting}") from error
+        raise UserError(
+            f"port {port} on {host} cannot be used ({error.strerror}): choose another by {setting}"
+        ) from error
     return server
 
 
@@ -230,4 +234,6 @@ def set_up_logging(level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-import faust
 import numpy as np
 import structlog
 
@@ -26,6 +25,7 @@ from stream.state import codec, learner
 from stream.state.tables import PackedTable
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.partitioner import Partitioner
+from stream.transport.progress import Batch, Progress
 
 log = structlog.get_logger()
 
@@ -57,7 +57,7 @@ class Desk:
     remembered: int
     latest_topics: int
     models: Models
-    owned: Callable[[list[Record]], list[Record]]
+    owns: Callable[[Record], bool]
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def ready(self) -> None:
@@ -147,53 +147,46 @@ class Desk:
             self.academics.put(user, partitions[user], codec.encode_academic(outcome.users.academics[row]))
 
 
-async def batches(stream: faust.StreamT, most: int, within_s: float) -> AsyncIterator[list[Record]]:
-    """
-    Yield what a stream brings, in batches; the offsets of one may be committed when the next is asked for.
-
-    The only place that knows how batches arrive.
-    """
-    async for events in stream.take_events(most, within_s):
-        yield [
-            Record(
-                topic=m.topic,
-                partition=m.partition,
-                offset=m.offset,
-                key=m.key,
-                value=m.value,
-                timestamp_s=m.timestamp,
-                headers=tuple(m.headers.items() if isinstance(m.headers, dict) else m.headers or ()),
-            )
-            for m in (event.message for event in events)
-        ]
-
-
 async def work(
-    stream: faust.StreamT, desk: Desk, most: int, within_s: float, handle: Callable[[list[Record], Desk], Awaitable[None]]
+    batches: AsyncIterator[Batch],
+    progress: Progress,
+    desk: Desk,
+    handle: Callable[[list[Record], Desk], Awaitable[None]],
 ) -> None:
     """
     Hand each batch to `handle`, one at a time over all agents.
 
     Faust acknowledges a batch even when its agent raises; so any error that gets here ends the process before anything is committed.
+
+    Args:
+        batches: Each of one partition, in the order of its offsets.
+        progress: Says what of a batch is to be processed, and is told what is safe.
+        desk: What the agents share.
+        handle: Makes a batch safe.
     """
     try:
         await desk.ready()
-        async for records in batches(stream, most, within_s):
-            await _finish(_one(records, desk, handle))
+        async for batch in batches:
+            await _finish(_one(batch, progress, desk, handle))
     except asyncio.CancelledError:
         raise
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 (nothing may be committed after any of them)
         stop_now(error)
 
 
-async def _one(records: list[Record], desk: Desk, handle: Callable[[list[Record], Desk], Awaitable[None]]) -> None:
+async def _one(
+    batch: Batch, progress: Progress, desk: Desk, handle: Callable[[list[Record], Desk], Awaitable[None]]
+) -> None:
     async with desk.lock:
-        # After a rebalance a batch may still hold records of partitions that belong to another worker now: theirs to answer.
-        owned = desk.owned(records)
+        admitted = progress.admit(batch, time.monotonic())
+        # A partition that belongs to another worker by now: the batch is that one's to answer.
+        if admitted is None or not desk.owns(admitted.records[0]):
+            return
         desk.refresh()
         started = time.perf_counter()
-        await handle(owned, desk)
-        desk.telemetry.batch(len(owned), time.perf_counter() - started)
+        await handle(admitted.records, desk)
+        progress.settle(admitted, time.monotonic())
+        desk.telemetry.batch(len(admitted.records), time.perf_counter() - started)
 
 
 async def _finish(batch: Awaitable[None]) -> None:
@@ -217,4 +210,3 @@ def stop_now(error: BaseException) -> None:
     else:
         log.critical("worker.stopped", reason=str(error), exc_info=error)
     os._exit(1)
-

@@ -181,9 +181,7 @@ def _open(path: Path) -> BufferedReader:
     try:
         return path.open("rb")
     except OSError as error:
-        raise BadAnswersFile(
-            f"{path} cannot be opened ({error.strerror}); {expected} that may be read."
-        ) from error
+        raise BadAnswersFile(f"{path} cannot be opened ({error.strerror}); {expected} that may be read.") from error
 
 
 def _read_rows(path: Path, file: BufferedReader) -> list[Answer]:
@@ -244,9 +242,7 @@ class _Rows:
     def read(self) -> list[Answer]:
         header = [name.strip() for name in next(self.reader, [])]
         user, item, skill, correct = (self._place(header, name) for name in REQUIRED_COLUMNS)
-        moment, response_time = (
-            self._place(header, name) if name in header else None for name in OPTIONAL_COLUMNS
-        )
+        moment, response_time = (self._place(header, name) if name in header else None for name in OPTIONAL_COLUMNS)
         answers: list[Answer] = []
         for cells in self.reader:
             if not cells:
@@ -283,9 +279,7 @@ class _Rows:
         if not text:
             self._refuse(column, "an id", "an empty cell", "fill it in or leave the row out")
         if len(text) > _LONGEST_IDENTIFIER:
-            self._refuse(
-                column, f"at most {_LONGEST_IDENTIFIER} characters", f"{len(text)}", "use a shorter id"
-            )
+            self._refuse(column, f"at most {_LONGEST_IDENTIFIER} characters", f"{len(text)}", "use a shorter id")
         if any(unicodedata.category(letter) == "Cc" for letter in text):
             self._refuse(column, "an id without control characters", _shown(cell), "take them out")
         self.identifiers[cell] = text
@@ -304,9 +298,7 @@ class _Rows:
         if correct is None:
             correct = _CORRECT.get(cell.strip().lower())
         if correct is None:
-            self._refuse(
-                "correct", "0 or 1 (or false, true, 0.0, 1.0)", _shown(cell), "turn scores into 0 and 1"
-            )
+            self._refuse("correct", "0 or 1 (or false, true, 0.0, 1.0)", _shown(cell), "turn scores into 0 and 1")
         return correct
 
     def _moment(self, cell: str, user_id: str, *, is_first: bool) -> float | None:

@@ -149,7 +149,9 @@ def _check_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise UserError(f"port {port} on {host} cannot be used ({error.strerror}): choose another by --port") from error
+            raise UserError(
+                f"port {port} on {host} cannot be used ({error.strerror}): choose another by --port"
+            ) from error
 
 
 class _Demo:
@@ -174,6 +176,8 @@ class _Demo:
                 "trainer_backlog": LEARNING_BACKLOG,
                 "publish_items_every_s": 0.5,
                 "session_timeout_s": 30.0,
+                # The embedded broker holds an empty fetch for the whole wait, whatever comes meanwhile.
+                "fetch_max_wait_ms": 20,
                 "log_level": "info",
             }
         )
@@ -295,9 +299,11 @@ class _Demo:
 
     def _watch(self) -> None:
         """Consume what a consumer would, from the beginning."""
-        consumer = Consumer(consumer_config(self._settings, "learnerstream-demo-view") | {"fetch.wait.max.ms": 20})
+        consumer = Consumer(consumer_config(self._settings, "learnerstream-demo-view"))
         partitions = [
-            TopicPartition(self._settings.topic(topic), partition, 0) for topic in WATCHED for partition in range(PARTITIONS)
+            TopicPartition(self._settings.topic(topic), partition, 0)
+            for topic in WATCHED
+            for partition in range(PARTITIONS)
         ]
         consumer.assign(partitions)
         try:
@@ -352,7 +358,9 @@ class _Demo:
     def _check(self, report: Mapping[str, Any], total: int) -> None:
         """Hold the demo to its word: one prediction of a kind for each answer, none doubled, none lost."""
         counts = report["predictions"]
-        problems = [f"{counts[k]} {k} predictions for {total} answers" for k in ("correctness", "time") if counts[k] != total]
+        problems = [
+            f"{counts[k]} {k} predictions for {total} answers" for k in ("correctness", "time") if counts[k] != total
+        ]
         if report["distinct_prediction_ids"] != sum(counts.values()):
             problems.append(f"{report['distinct_prediction_ids']} distinct ids of {sum(counts.values())} predictions")
         if problems:
@@ -389,5 +397,3 @@ def _summary(report: Mapping[str, Any]) -> str:
             f"log loss {after['logloss_serving']:.4f} (fallback {after['logloss_fallback']:.4f})"
         )
     return "\n".join(lines)
-
-

@@ -265,9 +265,7 @@ class Knowledge:
             self._raise(other, gain * share, at)
 
     def _faded(self, skill: int, at: float) -> float:
-        return self._fading[skill] * math.exp2(
-            (self._practised_at[skill] - at) / self._course.half_lives_s[skill]
-        )
+        return self._fading[skill] * math.exp2((self._practised_at[skill] - at) / self._course.half_lives_s[skill])
 
     def _raise(self, skill: int, gain: float, at: float) -> None:
         left = self._faded(skill, at)

@@ -92,5 +92,3 @@ def clustered_z(gain: NDArray[np.float64], user: NDArray[np.int64]) -> float:
     sums = np.bincount(index, gain - gain.mean())
     error = math.sqrt(float((sums**2).sum()) * users / (users - 1)) / len(gain)
     return float(gain.mean()) / error if error > 0 else 0.0
-
-

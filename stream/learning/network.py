@@ -60,9 +60,7 @@ class Network(nn.Module):
         self.skill = nn.Embedding(shape.vocabulary, shape.embedding)
         self.correct = nn.Embedding(2, shape.embedding)
         self.time = nn.Linear(2, shape.embedding, bias=False)
-        self.lstm = nn.LSTM(
-            2 * shape.embedding, shape.hidden, shape.layers, batch_first=True, dropout=shape.dropout
-        )
+        self.lstm = nn.LSTM(2 * shape.embedding, shape.hidden, shape.layers, batch_first=True, dropout=shape.dropout)
         # The head's first layer is a sum of parts, so that a user's part is computed once for all of the user's questions.
         self.of_hidden = nn.Linear(shape.hidden, shape.head)
         self.of_skill = nn.Linear(shape.embedding, shape.head, bias=False)

@@ -21,7 +21,7 @@ from stream.intake import Accepted
 from stream.learning.item_statistics import ItemStatistics
 from stream.learning.network import Network
 from stream.learning.runs import Buffer, Runs
-from stream.learning.update import forward, shape_for, train
+from stream.learning.update import Training, forward, shape_for
 from stream.models.fallback import Fallback
 from stream.models.items import ItemTable
 from stream.models.lnirt import sigmoid
@@ -96,8 +96,9 @@ def fit(
     torch.manual_seed(seed)
     network = Network(shape_for(len(buffer.skills)))
     best, best_weights, waited = evaluate(network, held_out), _copy(network), 0
+    training = Training(network, kept, learning_rate, seed)
     for epoch in range(epochs):
-        train(network, kept, lambda done: done < 1, learning_rate, seed + epoch)
+        training.epoch(lambda done=epoch: done / epochs)  # type: ignore[misc]
         figures = evaluate(network, held_out)
         tell(f"epoch {epoch + 1}: log loss {figures['logloss']:.4f}, AUC {figures['auc']:.4f} on users held out")
         if figures["logloss"] < best["logloss"]:

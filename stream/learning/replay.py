@@ -21,6 +21,11 @@ def predict_runs(predictor: Dkt, runs: Runs) -> NDArray[np.float32]:
     for t in range(longest):
         who = np.flatnonzero(runs.there[:, t])
         hidden[who], p_correct[who, t] = predictor.replay(
-            hidden[who], runs.skills[who, t], runs.correct[who, t], runs.time[who, t], runs.level[who, t], runs.features[who, t]
+            hidden[who],
+            runs.skills[who, t],
+            runs.correct[who, t],
+            runs.time[who, t],
+            runs.level[who, t],
+            runs.features[who, t],
         )
     return p_correct

@@ -161,8 +161,4 @@ class Buffer:
             of_features[row, :size] = [a.features for a in run]
             p_serving[row, :size] = [a.p_serving for a in run]
             p_fallback[row, :size] = [a.p_fallback for a in run]
-        return Runs(
-            skills, correct, time_input(seconds), level, of_features, there, number, p_serving, p_fallback
-        )
-
-
+        return Runs(skills, correct, time_input(seconds), level, of_features, there, number, p_serving, p_fallback)

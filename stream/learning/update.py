@@ -32,7 +32,7 @@ WEIGHT_DECAY = 0.01
 TIME_WEIGHT = 0.3
 """Weight of the response times' negative log likelihood beside the answers' log loss."""
 
-MAX_UPDATE_EPOCHS = 12
+MAX_UPDATE_EPOCHS = 16
 """Passes over the buffer in one update: with little data, time alone would over-fit."""
 
 
@@ -87,7 +87,7 @@ def update(wish: Wish) -> Path:
     torch.manual_seed(wish.seed)
     shape = shape_for(len(wish.skills))
     network = Network(shape) if wish.start is None else warm(shape, wish.start)
-    losses = train(network, wish.runs, _within(wish.seconds, MAX_UPDATE_EPOCHS), wish.learning_rate, wish.seed)
+    losses = train(network, wish.runs, wish.seconds, wish.learning_rate, wish.seed)
     state_format = wish.state_format or f"lstm-{shape.layers}x{shape.hidden}-{wish.name}-{wish.version}"
     metrics = {"train_loss": losses[-1], "epochs": float(len(losses))}
     publish(network, wish.folder, wish, state_format, metrics)
@@ -109,47 +109,76 @@ def warm(shape: Shape, arrays: dict[str, NDArray[np.float32]]) -> Network:
     return from_weights(Shape(vocabulary=len(arrays["skill.weight"])), arrays)
 
 
-def _within(seconds: float, epochs: int) -> Callable[[int], bool]:
-    end = time.monotonic() + seconds
-    return lambda epoch: epoch < epochs and time.monotonic() < end
-
-
-def train(
-    network: Network, runs: Runs, go_on: Callable[[int], bool], learning_rate: float, seed: int
-) -> list[float]:
+class Training:
     """
-    Train in place, and return the mean loss of each epoch, of which the last may be cut short.
+    AdamW over runs, epoch by epoch.
 
     Args:
-        network: Changed.
+        network: Changed in place.
         runs: What to learn from.
-        go_on: Asked before each batch, with the number of epochs that are complete.
-        learning_rate: AdamW's.
+        learning_rate: The highest.
         seed: Of the order of runs.
+    """
+
+    def __init__(self, network: Network, runs: Runs, learning_rate: float, seed: int) -> None:
+        self._network = network
+        self._runs = runs
+        self._learning_rate = learning_rate
+        self._optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=WEIGHT_DECAY)
+        self._random = np.random.default_rng(seed)
+
+    def epoch(self, progress: Callable[[], float]) -> float:
+        """
+        Pass over the runs once, and return the mean loss.
+
+        Args:
+            progress: Asked before each batch: how much of the training is over, 0 to 1. The learning rate falls with it to a tenth;
+                at 1 the epoch is cut short, but not before its first batch.
+
+        Raises:
+            NotFiniteError: If a loss was not finite.
+        """
+        self._network.train()
+        total, answers = 0.0, 0
+        for batch in batches(self._runs, self._random):
+            done = min(progress(), 1.0)
+            if done >= 1 and answers:
+                break
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._learning_rate * (1 - 0.9 * done)
+            count = int(batch.there.sum())
+            total, answers = total + self._step(batch) * count, answers + count
+        return total / max(answers, 1)
+
+    def _step(self, batch: Runs) -> float:
+        loss = loss_of(self._network, batch)
+        if not torch.isfinite(loss):
+            raise NotFiniteError(f"expected a finite loss, found {loss.item()}")
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._network.parameters(), MAX_GRADIENT)
+        self._optimizer.step()
+        return loss.item()
+
+
+def train(network: Network, runs: Runs, seconds: float, learning_rate: float, seed: int) -> list[float]:
+    """
+    Train in place for a bounded time, and return the mean loss of each epoch, of which the last may be cut short.
+
+    The first epoch is always whole, however short the time; at most `MAX_UPDATE_EPOCHS`.
 
     Raises:
         NotFiniteError: If a loss was not finite.
     """
-    network.train()
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=WEIGHT_DECAY)
-    random = np.random.default_rng(seed)
+    training = Training(network, runs, learning_rate, seed)
+    started = time.monotonic()
     losses: list[float] = []
-    # At least one whole epoch, however short the time.
-    while not losses or go_on(len(losses)):
-        total, answers = 0.0, 0
-        for batch in batches(runs, random):
-            if losses and not go_on(len(losses)):
-                break
-            loss = loss_of(network, batch)
-            if not torch.isfinite(loss):
-                raise NotFiniteError(f"expected a finite loss, found {loss.item()} in epoch {len(losses) + 1}")
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT)
-            optimizer.step()
-            count = int(batch.there.sum())
-            total, answers = total + loss.item() * count, answers + count
-        losses.append(total / max(answers, 1))
+
+    def progress() -> float:
+        return max(len(losses) / MAX_UPDATE_EPOCHS, (time.monotonic() - started) / seconds if losses else 0.0)
+
+    while not losses or progress() < 1:
+        losses.append(training.epoch(progress))
     return losses
 
 

@@ -169,7 +169,9 @@ def _check_golden(graph: Graph, content: bytes) -> None:
         raise ArtifactError(f"the model failed on its golden vectors: {error}") from error
     for name, result in zip(OUTPUTS, results, strict=True):
         if result.shape != golden[name].shape or not np.allclose(result, golden[name], atol=GOLDEN_TOLERANCE):
-            raise ArtifactError(f"expected the golden output {name}, found other numbers: the graph is not the one that was trained")
+            raise ArtifactError(
+                f"expected the golden output {name}, found other numbers: the graph is not the one that was trained"
+            )
 
 
 def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:

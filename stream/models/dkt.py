@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stream.errors import ArtifactError, InferenceError
 from stream.models.features import COUNT, LOG_PRIOR_SECONDS, Questions
+from stream.models.items import ItemTable
 from stream.models.lnirt import MIN_SECONDS, sigmoid
 from stream.models.runtime import Graph
 from stream.ports import Forecast, Hidden, Identity
@@ -95,7 +96,9 @@ class Dkt:
     def __init__(self, graph: Graph, identity: Identity, skills: Sequence[str]) -> None:
         found = {name: kind for name, (kind, _) in graph.inputs.items()}
         if found != INPUTS or set(graph.outputs) != set(OUTPUTS):
-            raise ArtifactError(f"expected a graph from {INPUTS} to {OUTPUTS}, found {found} to {sorted(graph.outputs)}")
+            raise ArtifactError(
+                f"expected a graph from {INPUTS} to {OUTPUTS}, found {found} to {sorted(graph.outputs)}"
+            )
         size, features = (next(iter(graph.inputs[name][1][1:]), None) for name in ("hidden", "features"))
         if not isinstance(size, int) or not 0 < size <= HIDDEN_CAPACITY:
             raise ArtifactError(f"expected a hidden state of 1 to {HIDDEN_CAPACITY} numbers, found {size}")
@@ -136,7 +139,7 @@ class Dkt:
         for t in range(latest - int(remembered.count.max(initial=0)), latest):
             who = np.flatnonzero(remembered.count >= latest - t)
             answered = (skills[who, t], remembered.correct[who, t], remembered.response_time_s[who, t])
-            hidden[who], _ = self._run(hidden[who], answered, _NO_QUESTIONS, _NO_FEATURES, np.zeros(0, bool))
+            hidden[who], _ = self._run(hidden[who], answered, _ANY_QUESTION, _ANY_FEATURES, np.zeros(1, bool))
         return hidden
 
     def replay(
@@ -184,6 +187,10 @@ class Dkt:
         features: NDArray[np.float32],
         after: NDArray[np.bool_],
     ) -> tuple[Hidden, Forecast]:
+        if not len(questions.row):
+            # onnxruntime's ReduceSum gives another shape where nothing is summed: a question is asked that nobody reads.
+            next_hidden, forecast = self._run(hidden, answered, _ANY_QUESTION, _ANY_FEATURES, np.zeros(1, bool))
+            return next_hidden, Forecast(forecast.p_correct[:0], forecast.mu[:0], forecast.sigma[:0])
         skills, correct, response_time_s = answered
         next_hidden, forecast = self._graph.run(
             OUTPUTS,
@@ -225,15 +232,12 @@ def _fit(skills: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return fitted
 
 
-def _no_questions() -> Questions:
-    from stream.models.items import ItemTable
-
-    none = np.zeros(0, np.int64)
-    keys = none.astype(np.uint64)
-    return Questions(
-        none, keys, keys, np.zeros((0, SKILLS), np.uint64), none.astype(np.int8), none.astype(float), ItemTable().parameters(none)
-    )
+def _any_question() -> Questions:
+    """Return one question of the first user, about nothing that is known."""
+    row, key = np.zeros(1, np.int64), np.zeros(1, np.uint64)
+    level, asked_at = np.full(1, -1, np.int8), np.zeros(1)
+    return Questions(row, key, key, np.zeros((1, SKILLS), np.uint64), level, asked_at, ItemTable().parameters(row))
 
 
-_NO_QUESTIONS = _no_questions()
-_NO_FEATURES = np.zeros((0, COUNT), np.float32)
+_ANY_QUESTION = _any_question()
+_ANY_FEATURES = np.zeros((1, COUNT), np.float32)

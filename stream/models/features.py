@@ -107,14 +107,20 @@ def features(records: Records, questions: Questions, belief: Belief) -> NDArray[
     known = questions.level >= 0
     level_answers = records["level_answers"][row, level] * known
     put("level_rate", _rate(records["level_correct"][row, level] * known, level_answers))
-    put("level_seconds", _seconds(records["level_time_s"][row, level] * known, records["level_timed"][row, level] * known))
+    put(
+        "level_seconds",
+        _seconds(records["level_time_s"][row, level] * known, records["level_timed"][row, level] * known),
+    )
     put("level_answers", level_answers / 20)
 
     concept = _find_topics(records, questions)
     met = concept >= 0
     topic_answers = records["concept_answers"][row, concept] * met
     put("topic_rate", _rate(records["concept_correct"][row, concept] * met, topic_answers))
-    put("topic_seconds", _seconds(records["concept_time_s"][row, concept] * met, records["concept_timed"][row, concept] * met))
+    put(
+        "topic_seconds",
+        _seconds(records["concept_time_s"][row, concept] * met, records["concept_timed"][row, concept] * met),
+    )
     put("topic_answers", topic_answers / 20)
     put("topic_gap", _gap(questions.asked_at - records["concept_at"][row, concept]) * met)
     put("gap", _gap(questions.asked_at - records["last_at"][row]) * (records["last_at"][row] > 0))
@@ -183,5 +189,3 @@ def _item_past(
     latest_correct[with_item] = np.where(times > 0, flags & 1, 0.5)
     latest_at[with_item] = at[np.arange(len(row)), place]
     return seen, latest_correct, latest_at
-
-

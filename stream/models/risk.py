@@ -71,7 +71,9 @@ def score(learners: learner.Records, academics: academic.Records, at: NDArray[np
     grades = (academics["grades"] * kept).sum(axis=1)
     incidents = ((academics["incidents"] * kept[..., None]).sum(axis=1) * _SEVERITY_WEIGHTS).sum(axis=1)
     neutral = {name: value for name, value, _ in _FEATURES}
-    success = (learners["correct"] + neutral["success_rate"] * _NEUTRAL_ANSWERS) / (learners["answers"] + _NEUTRAL_ANSWERS)
+    success = (learners["correct"] + neutral["success_rate"] * _NEUTRAL_ANSWERS) / (
+        learners["answers"] + _NEUTRAL_ANSWERS
+    )
     quiet = np.where(learners["last_at"] > 0, np.clip((at - learners["last_at"]) / 86_400, 0, _MAX_QUIET_DAYS), 0)
     values = np.stack(
         [
@@ -88,9 +90,7 @@ def score(learners: learner.Records, academics: academic.Records, at: NDArray[np
     return Risks(sigmoid((_INTERCEPT + contributions.sum(axis=1)).astype(np.float32)), contributions)
 
 
-def _lectures(
-    academics: academic.Records, weeks: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _lectures(academics: academic.Records, weeks: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return lectures missed and held in the weeks chosen, excused ones left out, each `(N,)`."""
     present, absent, late, _ = ((academics["attendance"] * weeks[..., None]).sum(axis=1)).astype(np.float64).T
     return absent + late / 2, present + absent + late

@@ -75,7 +75,9 @@ def decode_learners(values: Sequence[bytes | None], remembered: int, names: Name
         _, stored, size = _HEAD.unpack_from(value)
         dtype = learner.learner_dtype(stored)
         if size != dtype.itemsize or len(value) < _HEAD.size + size:
-            raise StateError(f"table learners: expected a record of {dtype.itemsize} bytes, found {len(value) - _HEAD.size}")
+            raise StateError(
+                f"table learners: expected a record of {dtype.itemsize} bytes, found {len(value) - _HEAD.size}"
+            )
         record = np.frombuffer(value, dtype, 1, _HEAD.size)[0]
         if stored == remembered:
             records[row] = record
@@ -134,5 +136,3 @@ def seen_offset(value: bytes) -> int:
     """Return the last source offset that a stored record of either table has seen."""
     head = _HEAD.size if value[0] == LEARNER_FORMAT else 1
     return int(np.frombuffer(value, "<i8", 1, head)[0])
-
-

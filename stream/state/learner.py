@@ -206,7 +206,9 @@ def remember_answers(records: Records, answers: Answers) -> Records:
     after["answer_skill"][rows, place] = answers.skills[:, 0].astype(np.uint32)
     after["answer_at"][rows, place] = answers.at.astype(np.uint32)
     after["answer_time"][rows, place] = encode_times(time_s)
-    after["answer_flags"][rows, place] = correct * _CORRECT + timed * _TIMED + ((answers.level + 1).astype(np.uint8) << 2)
+    after["answer_flags"][rows, place] = (
+        correct * _CORRECT + timed * _TIMED + ((answers.level + 1).astype(np.uint8) << 2)
+    )
 
     after["answers"] += 1
     after["correct"] += correct

@@ -52,5 +52,6 @@ def consumer_config(settings: Settings, group: str) -> Config:
         "auto.offset.reset": "earliest",
         "fetch.message.max.bytes": settings.message_max_bytes,
         "isolation.level": "read_committed",
+        "fetch.wait.max.ms": settings.fetch_max_wait_ms,
         "session.timeout.ms": int(settings.session_timeout_s * 1000),
     }

@@ -100,4 +100,6 @@ class KafkaOutbox:
                 break
         if self._failed or len(self._producer):
             first = self._failed[0] if self._failed else "no confirmation in time"
-            raise DeliveryError(f"{len(self._failed) or len(self._producer)} messages were not delivered; the first: {first}")
+            raise DeliveryError(
+                f"{len(self._failed) or len(self._producer)} messages were not delivered; the first: {first}"
+            )

@@ -124,7 +124,9 @@ def _partitions(admin: AdminClient, settings: Settings) -> dict[str, int]:
     try:
         metadata = admin.list_topics(timeout=_TIMEOUT_S)
     except KafkaException as error:
-        raise UserError(f"no Kafka broker answers at {settings.broker} (STREAM_BROKER): {error.args[0].str()}") from error
+        raise UserError(
+            f"no Kafka broker answers at {settings.broker} (STREAM_BROKER): {error.args[0].str()}"
+        ) from error
     return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
 
 
@@ -150,4 +152,6 @@ def _settle(futures: dict[str, "Future[None]"], settings: Settings) -> None:
         except KafkaException as error:
             # Another worker that started at the same moment may have been faster.
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise UserError(f"topic {name} cannot be created on {settings.broker}: {error.args[0].str()}") from error
+                raise UserError(
+                    f"topic {name} cannot be created on {settings.broker}: {error.args[0].str()}"
+                ) from error

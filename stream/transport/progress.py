@@ -1,0 +1,147 @@
+"""
+Where each partition stands: what is safe, what must come next, and what has to be read again.
+
+Pure: no Kafka, no clock of its own. Between a fetch and an agent Faust may drop messages without a word (a suspended flow, a changed
+generation, a cancelled callback), and a seek may run beside a fetch. So every batch is held against the offset that must come next; what does
+not fit is dropped here, and read again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from stream.ports import Record
+
+Place = tuple[str, int]
+"""A topic and a partition."""
+
+T = TypeVar("T")
+
+IDLE_S = 2.0
+"""A partition with records to read, of which none has become safe for this long, is read again from what is safe."""
+
+LONGEST_IDLE_S = 60.0
+"""The wait doubles up to this while nothing comes: at the end of a partition may stand nothing but markers of transactions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """
+    When a batch was fetched.
+
+    Attributes:
+        epoch: Of its partition: counts how often reading began anew.
+        is_first: Whether it was the first of its epoch, and so starts at the next record that there is.
+    """
+
+    epoch: int
+    is_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """
+    Records of one partition, in the order of their offsets, at least one.
+
+    Attributes:
+        stamp: When they were fetched.
+        records: As they came.
+    """
+
+    stamp: Stamp
+    records: list[Record]
+
+    @property
+    def place(self) -> Place:
+        """The partition."""
+        return self.records[0].topic, self.records[0].partition
+
+
+@dataclass(slots=True)
+class _Partition:
+    next: int
+    epoch: int = 0
+    seek: bool = True
+    awaits_first: bool = True
+    moved_at: float = 0.0
+    patience_s: float = IDLE_S
+
+
+@dataclass(slots=True)
+class Progress:
+    """The state of every assigned partition of the source topics."""
+
+    _partitions: dict[Place, _Partition] = field(default_factory=dict)
+
+    def expect(self, place: Place, offset: int, now: float) -> None:
+        """Begin to read a partition at an offset, whatever was fetched before; `now` in monotonic seconds."""
+        before = self._partitions.get(place)
+        epoch = before.epoch + 1 if before else 1
+        self._partitions[place] = _Partition(offset, epoch, moved_at=now)
+
+    def take_seeks(self) -> dict[Place, int]:
+        """Return where the consumer must be put before its next fetch."""
+        seeks = {place: p.next for place, p in self._partitions.items() if p.seek}
+        for place in seeks:
+            self._partitions[place].seek = False
+        return seeks
+
+    def epochs(self) -> Mapping[Place, int]:
+        """Return the epochs of all partitions now; taken before a fetch, it tells whether the fetch is still good afterwards."""
+        return {place: p.epoch for place, p in self._partitions.items()}
+
+    def stamp(self, place: Place, epochs: Mapping[Place, int]) -> Stamp | None:
+        """Return the stamp of a batch whose fetch began at these epochs; None if it is outdated already."""
+        partition = self._partitions.get(place)
+        epoch = epochs.get(place)
+        if partition is None or partition.epoch != epoch or partition.seek:
+            return None
+        is_first, partition.awaits_first = partition.awaits_first, False
+        return Stamp(epoch, is_first)
+
+    def admit(self, batch: Batch, now: float) -> Batch | None:
+        """
+        Return what of a batch is to be processed now, None for nothing.
+
+        A gap is believed only at the beginning of an epoch; elsewhere it may be a lost batch, and reading begins anew before it.
+        """
+        partition = self._partitions.get(batch.place)
+        if partition is None or partition.epoch != batch.stamp.epoch:
+            return None
+        if batch.records[0].offset > partition.next and not batch.stamp.is_first:
+            self.expect(batch.place, partition.next, now)
+            return None
+        records = [record for record in batch.records if record.offset >= partition.next]
+        return replace(batch, records=records) if records else None
+
+    def settle(self, batch: Batch, now: float) -> None:
+        """Take note that a batch is safe: everything up to its end may be committed."""
+        partition = self._partitions.get(batch.place)
+        if partition is not None and partition.epoch == batch.stamp.epoch:
+            partition.next, partition.moved_at = batch.records[-1].offset + 1, now
+            partition.patience_s = IDLE_S
+
+    def safe(self, place: Place) -> int | None:
+        """Return the offset that may be committed, None where nothing is known."""
+        partition = self._partitions.get(place)
+        return None if partition is None else partition.next
+
+    def check_idle(self, ends: Mapping[Place, int], now: float) -> None:
+        """
+        Read partitions again that have records to read but do not move.
+
+        Args:
+            ends: The end of each partition, as far as known.
+            now: Monotonic seconds.
+        """
+        for place, end in ends.items():
+            partition = self._partitions.get(place)
+            if partition is None or end <= partition.next or now - partition.moved_at < partition.patience_s:
+                continue
+            self.expect(place, partition.next, now)
+            self._partitions[place].patience_s = min(2 * partition.patience_s, LONGEST_IDLE_S)
+
+    def forget(self, places: set[Place]) -> None:
+        """Drop partitions that belong to another worker now."""
+        for place in places:
+            self._partitions.pop(place, None)

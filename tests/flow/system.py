@@ -1,0 +1,203 @@
+"""
+The product as it is deployed: its own commands as processes, on the real broker, and a consumer that reads what comes out.
+"""
+
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from confluent_kafka import Consumer, TopicPartition
+
+from stream.demo.source import send
+from stream.models.features import COLUMN
+from stream.settings import Settings
+from stream.transport import topics
+from stream.transport.clients import consumer_config
+from stream.transport.outbox import KafkaOutbox
+from tests.broker.process import ServerProcess, free_ports
+
+START_S, WAIT_S = 60.0, 90.0
+PARTITIONS = 4
+
+Message = dict[str, Any]
+
+
+def text_of(value: object) -> str:
+    """Return a setting's value as an environment variable has it."""
+    return str(value)
+
+
+@dataclass
+class System:
+    """
+    Workers and a trainer of one test, on topics of its own.
+
+    Attributes:
+        folder: For logs and models.
+        bootstrap: Of the broker.
+        prefix: Of topics and group.
+        options: Further settings of every process.
+    """
+
+    folder: Path
+    bootstrap: str
+    prefix: str
+    options: dict[str, object] = field(default_factory=dict)
+    processes: dict[str, ServerProcess] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that all parts share."""
+        return Settings.model_validate(
+            {
+                "broker": self.bootstrap,
+                "group": self.prefix + "g",
+                "topic_prefix": self.prefix,
+                "partitions": PARTITIONS,
+                "model_store": self.folder / "models",
+                "session_timeout_s": 6.0,
+                "fetch_max_wait_ms": 50,
+                "commit_interval_s": 0.2,
+                "publish_items_every_s": 0.3,
+            }
+            | self.options
+        )
+
+    def create_topics(self) -> None:
+        """Create every topic."""
+        topics.ensure(self.settings)
+
+    def environment(self, name: str) -> dict[str, str]:
+        """Return the variables of one process."""
+        values = self.settings.model_dump(exclude_defaults=True) | {"model_store": self.folder / "models"} | self.options
+        port = self.ports.setdefault(name, free_ports(1)[0])
+        values |= {"worker_metrics_port": port, "trainer_metrics_port": port}
+        return {f"STREAM_{key.upper()}": text_of(value) for key, value in values.items()}
+
+    def start(self, name: str, *, until: str | None = None) -> ServerProcess:
+        """Start `worker`, `worker-2` or `trainer`, and wait until it says that it runs (or says `until`)."""
+        command = name.split("-", maxsplit=1)[0]
+        variables = [f"{key}={value}" for key, value in self.environment(name).items()]
+        process = self.processes.get(name) or ServerProcess(
+            name, ["env", *variables, sys.executable, "-m", "stream.cli", command], folder=self.folder
+        )
+        self.processes[name] = process
+        wanted = until or f"{command}.started"
+        before = self.log(name).count(wanted)
+        process.start(lambda: self.log(name).count(wanted) > before, timeout_s=START_S)
+        return process
+
+    def log(self, name: str) -> str:
+        """Return what a process has logged."""
+        path = self.folder / f"{name}.log"
+        return path.read_text("utf-8", "replace") if path.exists() else ""
+
+    def end(self) -> None:
+        """Kill whatever still runs."""
+        for process in self.processes.values():
+            process.kill()
+
+    def send(self, events: Iterable[tuple[str, Mapping[str, Any]]]) -> int:
+        """Send events, and return how many of them are answers."""
+        outbox = KafkaOutbox(self.settings)
+        answers = 0
+        for topic, event in events:
+            send(outbox, self.settings.topic(topic), event)
+            answers += event.get("type") == "quiz_complete"
+        outbox.flush_now()
+        return answers
+
+    def read(self, *names: str, until: Callable[[list[Message]], bool], within_s: float = WAIT_S) -> list[Message]:
+        """
+        Return the messages of topics from their beginning, read until enough have come.
+
+        Each has its topic under `_topic` and its key under `_key`.
+
+        Raises:
+            AssertionError: If too little came in time.
+        """
+        consumer = Consumer(consumer_config(self.settings, self.prefix + "reader"))
+        found: list[Message] = []
+        try:
+            consumer.assign(
+                [
+                    TopicPartition(self.settings.topic(name), partition, 0)
+                    for name in names
+                    for partition in consumer.list_topics(self.settings.topic(name), timeout=10)
+                    .topics[self.settings.topic(name)]
+                    .partitions
+                ]
+            )
+            deadline = time.monotonic() + within_s
+            while not until(found):
+                assert time.monotonic() < deadline, f"only {len(found)} messages of {names} in {within_s} s; {self.words()}"
+                for message in consumer.consume(1_000, 0.1):
+                    if message.error() is None and message.value() is not None:
+                        value = orjson.loads(message.value())
+                        found.append(value | {"_topic": message.topic(), "_key": (message.key() or b"").decode()})
+        finally:
+            consumer.close()
+        return found
+
+    def words(self) -> str:
+        """Return the latest lines of every log."""
+        return "\n".join(f"--- {name}\n" + "\n".join(self.log(name).splitlines()[-12:]) for name in self.processes)
+
+    def examples(self, count: int) -> list[Message]:
+        """Return the training examples, at least this many different ones, one of an id."""
+        return distinct(
+            self.read("training-examples", until=lambda found: len({m["example_id"] for m in found}) >= count), "example_id"
+        )
+
+    def predictions(self, kind: str, count: int) -> list[Message]:
+        """Return all predictions of a kind, as they came, once at least `count` different ones have."""
+        return self.read(f"predictions.{kind}", until=lambda found: len({m["prediction_id"] for m in found}) >= count)
+
+    def metric(self, name: str, line: str) -> float:
+        """Return a sample of a process's `/metrics`, 0 where it has none."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}/metrics", timeout=5) as page:
+            for row in page.read().decode().splitlines():
+                if row.startswith(line + " "):
+                    return float(row.rsplit(" ", 1)[1])
+        return 0.0
+
+    def await_metric(self, name: str, line: str, enough: Callable[[float], bool], within_s: float = WAIT_S) -> float:
+        """Return a sample as soon as it is as it should be."""
+        deadline = time.monotonic() + within_s
+        while not enough(value := self.metric(name, line)):
+            assert time.monotonic() < deadline, f"{line} of {name} is {value} after {within_s} s; {self.words()}"
+            time.sleep(0.1)
+        return value
+
+
+def distinct(messages: Iterable[Message], key: str) -> list[Message]:
+    """Return the first message of each id."""
+    first: dict[str, Message] = {}
+    for message in messages:
+        first.setdefault(message[key], message)
+    return list(first.values())
+
+
+def answers_before(example: Message) -> int:
+    """Return how many answers the user had given, as the state knew when this one was predicted."""
+    return round(example["features"][COLUMN["answers"]] * 100)
+
+
+def answer(user: str, number: int, **fields: Any) -> tuple[str, Message]:
+    """Return one answer of a user, a minute after the one before."""
+    return "interactions", {
+        "event_id": f"{user}-{number}",
+        "type": "quiz_complete",
+        "user_id": user,
+        "topic_id": "fractions",
+        "item_id": f"item-{number % 7}",
+        "correct": number % 3 != 0,
+        "duration_seconds": 20.0,
+        "timestamp": f"2026-03-01T{10 + number // 60 % 12:02d}:{number % 60:02d}:00Z",
+    } | fields

@@ -1,0 +1,90 @@
+"""Networks for tests, each made once a run: one with random weights, one that has learned from simulated learners."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+
+from schemas import TrainingExample
+from stream.demo.simulator import simulate
+from stream.learning import offline
+from stream.learning.network import Network, Shape, export
+from stream.learning.runs import Buffer
+from stream.learning.update import shape_for, train
+from stream.models.dkt import Dkt
+from stream.models.fallback import Fallback
+from stream.models.runtime import Graph
+from stream.ports import Identity
+from tests.worlds import TOPIC_NAMES
+
+ANSWERS = 6_000
+LEARNED = 4_000
+
+
+@contextmanager
+def own_torch() -> Iterator[None]:
+    """Keep torch's chance to oneself, and run it on one thread: on a busy machine two wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        yield
+    torch.set_num_threads(threads)
+
+
+def fallback() -> Fallback:
+    """Return the fallback."""
+    return Fallback("knowledge")
+
+
+@cache
+def random_network() -> Network:
+    """Return a network of random weights whose corrections of LNIRT are of a usual size."""
+    with own_torch():
+        network = Network(Shape())
+        torch.nn.init.normal_(network.out.weight, std=0.3)
+        torch.nn.init.normal_(network.out.bias, std=0.3)
+    return network.eval()
+
+
+@cache
+def random_model() -> bytes:
+    """Return its export."""
+    return export(random_network())
+
+
+def dkt(model: bytes, skills: tuple[str, ...], version: int) -> Dkt:
+    """Return an exported network as a predictor."""
+    return Dkt(Graph(model), Identity("knowledge", version, "champion", f"lstm-test-{version}"), skills)
+
+
+@cache
+def random_dkt() -> Dkt:
+    """Return a predictor of random weights that knows most of the topics."""
+    return dkt(random_model(), TOPIC_NAMES[:-1], 1)
+
+
+@cache
+def simulated_examples() -> tuple[TrainingExample, ...]:
+    """Return training examples of simulated learners, the fallback serving."""
+    events = (event for topic, event in simulate(1, answers=ANSWERS) if topic == "interactions")
+    return tuple(offline.examples(events))
+
+
+def buffer_of(examples: tuple[TrainingExample, ...]) -> Buffer:
+    """Return a buffer that holds all of the examples."""
+    buffer = Buffer(100_000, 1_000)
+    for example in examples:
+        buffer.add(example)
+    return buffer
+
+
+@cache
+def trained_dkt() -> Dkt:
+    """Return a predictor that has learned a little from simulated learners."""
+    buffer = buffer_of(simulated_examples()[:2_000])
+    with own_torch():
+        network = Network(shape_for(len(buffer.skills)))
+        train(network, buffer.runs(), 2.0, 0.002, 1)
+    return dkt(export(network.eval()), buffer.skills, 2)

@@ -1,0 +1,144 @@
+"""Metrics: what is counted under which name, live quality, and where they are served."""
+
+import math
+import socket
+import urllib.request
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from stream import telemetry
+from stream.errors import UserError
+from stream.models.quality import auc, log_losses
+from stream.ports import Telemetry
+from stream.telemetry import LiveQuality, Metrics, Silent, TrainerMetrics
+
+
+def test_every_happening_has_its_metric() -> None:
+    """What the worker is told of is what a scrape shows."""
+    metrics = Metrics(100)
+    metrics.read("quiz_complete", 5)
+    metrics.read("quiz_complete", 2)
+    metrics.predicted("time", 7)
+    metrics.repeated(3)
+    metrics.dead("not_json")
+    metrics.fell_back(4)
+    metrics.latency(np.array([0.004, 0.3]))
+    metrics.batch(500, 0.2)
+    metrics.model(7)
+    metrics.swapped()
+    metrics.refused()
+    metrics.failed("redis")
+    value = metrics.registry.get_sample_value
+    assert value("stream_events_total", {"type": "quiz_complete"}) == 7
+    assert value("stream_predictions_total", {"kind": "time"}) == 7
+    assert value("stream_repeated_events_total") == 3
+    assert value("stream_dead_letters_total", {"reason": "not_json"}) == 1
+    assert value("stream_fallbacks_total") == 4
+    assert value("stream_latency_seconds_count") == 2
+    assert value("stream_latency_seconds_bucket", {"le": "0.005"}) == 1
+    assert value("stream_batch_events_sum") == 500
+    assert value("stream_batch_seconds_count") == 1
+    assert value("stream_model_version") == 7
+    assert value("stream_model_swaps_total") == 1
+    assert value("stream_models_refused_total") == 1
+    assert value("stream_failures_total", {"part": "redis"}) == 1
+
+
+def test_live_quality_goes_over_the_latest_answers() -> None:
+    """AUC and log loss of what serves and of the fallback, over a window that moves on."""
+    random = np.random.default_rng(1)
+    correct = random.random(250) < 0.6
+    said, fallback = (random.random(250).astype(np.float32) for _ in range(2))
+    metrics = Metrics(100)
+    for start in range(0, 250, 30):
+        rows = slice(start, start + 30)
+        metrics.observed(correct[rows], said[rows], fallback[rows])
+    for model, p in (("serving", said), ("fallback", fallback)):
+        value = metrics.registry.get_sample_value("stream_live_auc_ratio", {"model": model})
+        assert value == pytest.approx(auc(correct[150:], p[150:]))
+        value = metrics.registry.get_sample_value("stream_live_logloss_nats", {"model": model})
+        assert value == pytest.approx(log_losses(correct[150:], p[150:]).mean(), rel=1e-5)
+
+
+def test_more_answers_than_the_window_at_once() -> None:
+    """Of a batch larger than the window its end counts."""
+    quality = LiveQuality(10)
+    correct = np.arange(25) % 2 == 0
+    p = np.linspace(0.1, 0.9, 25).astype(np.float32)
+    quality.add(correct, p, p)
+    assert quality.figures(1)[1] == pytest.approx(log_losses(correct[15:], p[15:]).mean(), rel=1e-5)
+
+
+def test_without_answers_live_quality_is_no_number() -> None:
+    """Nothing measured is NaN, never 0; with right answers only the AUC stays so."""
+    quality = LiveQuality(10)
+    assert all(map(math.isnan, quality.figures(1)))
+    half = np.full(1, 0.5, np.float32)
+    quality.add(np.ones(1, bool), half, half)
+    area, loss = quality.figures(2)
+    assert math.isnan(area)
+    assert loss == pytest.approx(math.log(2))
+
+
+def test_names_follow_the_convention() -> None:
+    """Every metric begins with `stream_` and tells of no single user."""
+    for registry in (Metrics(10).registry, TrainerMetrics().registry):
+        for metric in registry.collect():
+            assert metric.name.startswith("stream_")
+            assert metric.documentation
+            assert all("user" not in sample.labels for sample in metric.samples)
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """Give a port that somebody else listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_taken_port_is_the_users_to_mend(taken_port: int) -> None:
+    """The sentence names the port and the setting."""
+    with pytest.raises(UserError, match=rf"port {taken_port} .*STREAM_WORKER_METRICS_PORT"):
+        telemetry.serve(CollectorRegistry(), "127.0.0.1", taken_port, "STREAM_WORKER_METRICS_PORT")
+
+
+def test_port_0_serves_nothing() -> None:
+    """Metrics can be turned off."""
+    assert telemetry.serve(CollectorRegistry(), "127.0.0.1", 0, "STREAM_WORKER_METRICS_PORT") is None
+
+
+def test_metrics_are_served() -> None:
+    """`/metrics` is there over HTTP."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    metrics = Metrics(10)
+    metrics.model(3)
+    server = telemetry.serve(metrics.registry, "127.0.0.1", port, "X")
+    assert server is not None
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
+            assert b"stream_model_version 3.0" in page.read()
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_silence_takes_everything() -> None:
+    """Who counts nothing takes the same as who does."""
+    silent: Telemetry = Silent()
+    none = np.zeros(0, np.float32)
+    silent.read("x", 1)
+    silent.predicted("x", 1)
+    silent.repeated(1)
+    silent.dead("x")
+    silent.fell_back(1)
+    silent.latency(none.astype(np.float64))
+    silent.batch(1, 1.0)
+    silent.observed(none.astype(bool), none, none)
+    silent.model(1)
+    silent.swapped()
+    silent.refused()
+    silent.failed("x")
