@@ -14,7 +14,7 @@ from functools import partial
 
 import faust
 import structlog
-from faust.types import TP
+from faust.types import TP, StreamT
 
 from stream.agents import academics, erasure, interactions, requests
 from stream.agents.control import Control
@@ -35,6 +35,7 @@ from stream.transport import topics
 from stream.transport.faust_transport import Batches, TransportApp, batches
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.partitioner import Partitioner
+from stream.transport.progress import Batch
 
 log = structlog.get_logger()
 
@@ -142,7 +143,7 @@ def _attach(
     """Add the agent that reads a topic; one instance, so that batches become safe in order."""
     channel = app.topic(topic, schema=Batches(key_type=bytes, value_type=bytes))
 
-    async def agent(stream: faust.StreamT) -> None:
+    async def agent(stream: StreamT[Batch]) -> None:
         await work(batches(stream), app.progress, desk, handle)
 
     app.agent(channel, name=f"stream.agents.{name}", concurrency=1)(agent)

@@ -1,6 +1,4 @@
-"""
-The command line. Each command reads `STREAM_*` settings, and ends with one clear sentence on a user's mistake.
-"""
+"""The command line: each command reads `STREAM_*` settings, and ends a user's mistake with one clear sentence."""
 
 import sys
 from datetime import UTC, datetime
@@ -14,6 +12,7 @@ from pydantic import ValidationError
 from stream.errors import FatalError, StreamError, UserError
 
 if TYPE_CHECKING:
+    from schemas import Release
     from stream.settings import Settings
 
 _WORKED, _FAILED, _MISUSED = 0, 1, 2
@@ -231,7 +230,7 @@ def topics_check() -> None:
         click.echo(problem)
     if problems:
         sys.exit(_FAILED)
-    click.echo(f"{len(wanted(settings))} topics are as they should be; {settings.partitions} partitions are fixed for good: "
+    click.echo(f"{len(wanted(settings))} topics are right; {settings.partitions} partitions are fixed for good: "
                "another number would move users away from their state, and is a migration")  # fmt: skip
 
 
@@ -280,6 +279,49 @@ def models_list() -> None:
         manifest = read_manifest(folder)
         figures = ", ".join(f"{name} {value:.4g}" for name, value in manifest.metrics.items())
         click.echo(f"{manifest.name} version {manifest.version}: {manifest.trained_on.answers} answers, {figures}")
+
+
+@models.command("promote")
+@click.argument("version", type=click.IntRange(min=1))
+def models_promote(version: int) -> None:
+    """
+    Have every worker serve a version from the store.
+
+    Example: stream models promote 7
+    """
+    from stream.models.artifacts import release
+    from stream.models.dkt import KNOWLEDGE
+
+    settings = _settings()
+    _announce(settings, release(settings.model_store, KNOWLEDGE, version))
+    click.echo(f"version {version} is announced; each worker serves it as soon as it has read and checked it")
+
+
+@models.command("rollback")
+def models_rollback() -> None:
+    """
+    Have every worker serve what served before the latest change; the fallback, if nothing did.
+
+    Example: stream models rollback
+    """
+    from stream.transport.rollout import current
+
+    settings = _settings()
+    rollout = current(settings)
+    if rollout is None:
+        raise UserError("nothing was ever announced on model-updates: the fallback serves already")
+    _announce(settings, rollout.previous)
+    name = "the fallback" if rollout.previous is None else f"version {rollout.previous.version}"
+    click.echo(f"{name} is announced; each worker serves it as soon as it has read and checked it")
+
+
+def _announce(settings: "Settings", champion: "Release | None") -> None:
+    from stream.transport.outbox import KafkaOutbox
+    from stream.transport.rollout import announce, current
+
+    outbox = KafkaOutbox(settings)
+    before = current(settings)
+    announce(outbox, settings, champion, before.champion if before else None, datetime.now(UTC))
 
 
 if __name__ == "__main__":

@@ -213,7 +213,8 @@ def _named(target: Target) -> dict[str, Any]:
 
 
 def _probabilities(forecast: Forecast) -> list[float]:
-    return np.round(forecast.p_correct.astype(np.float64), _DIGITS).tolist()
+    rounded: list[float] = np.round(forecast.p_correct.astype(np.float64), _DIGITS).tolist()
+    return rounded
 
 
 def _times(forecast: Forecast) -> dict[str, list[float]]:

@@ -33,7 +33,7 @@ class BadTopics(UserError):
 
 
 class ArtifactError(StreamError):
-    """A model artifact was refused: digest, operators, inputs or golden outputs are not as they should be. The old model serves."""
+    """A model was refused: its digest, operators, inputs or golden outputs are wrong. The old model serves."""
 
 
 class InferenceError(StreamError):

@@ -105,11 +105,11 @@ def _wrong_place(record: Record, user: bytes, partition_of: Callable[[bytes], in
         return "wrong_key", f"key: expected the event's user_id {user[:80]!r}, found {found}; the producer must set it"
     expected = partition_of(user)
     if record.partition != expected:
-        return (
-            "wrong_partition",
+        detail = (
             f"partition: expected {expected} by murmur2 of the key, found {record.partition}; "
-            "set partitioner=murmur2_random in the producer (librdkafka's default differs)",
+            "set partitioner=murmur2_random in the producer (librdkafka's default differs)"
         )
+        return "wrong_partition", detail
     return None
 
 

@@ -1,8 +1,8 @@
 """
 The core: a batch of events and the states of their users in, next states and predictions out.
 
-Pure: no Kafka, no table, no clock of its own. A user's second event of a batch goes into the next wave, so that within a wave every
-user stands once and all is arrays. Bytes on the wire are `stream.emission`'s.
+Pure: no Kafka, no table, no clock of its own. A user's second event of a batch goes into the next wave, so that
+    within a wave every user stands once and all is arrays. Bytes on the wire are `stream.emission`'s.
 """
 
 import traceback
@@ -125,14 +125,14 @@ def survive(
     """
     Return what became of a batch, even if an event of it makes our own code raise.
 
-    The batch is halved until the event stands alone; it is tried a second time and then given up with its traceback, and the rest goes on.
-    The states of a half that raised are those from before it, so nothing is applied twice.
+    The batch is halved until the event stands alone; it is tried a second time and then given up with its traceback,
+    and the rest goes on. The states of a half that raised are those from before it, so nothing is applied twice.
     """
     if not batch:
         return nothing(users)
     try:
         return process(batch, users)
-    except Exception:
+    except Exception:  # noqa: BLE001 (searched for below)
         if len(batch) > 1:
             middle = len(batch) // 2
             first = survive(batch[:middle], users, process)
@@ -323,13 +323,17 @@ def current_hidden(records: learner.Records, predictor: Predictor) -> Hidden:
 
 
 def _keep_hidden(after: learner.Records, hidden: Hidden, predictor: Predictor) -> None:
-    """Put hidden states into records, in place; without any, what stands there is outdated by this answer, and is marked so."""
+    """
+    Put hidden states into records, in place.
+
+    Without any, what stands there is outdated by this answer, and is marked so.
+    """
     after["hidden_format"] = format_tag(predictor.identity.state_format) if predictor.hidden_size else 0
     after["hidden"][:, : hidden.shape[1]] = hidden
 
 
 def _targets(event: Interaction, concepts: list[tuple[str, int]], latest_topics: int) -> list[Target]:
-    """Return what is predicted after an answer: its topic at each difficulty, the latest other topics, and what the event names."""
+    """Return what is predicted after an answer: its topic at each difficulty, other topics, what the event names."""
     topics = [name for name, kind in concepts if kind & IS_TOPIC and name != event.topic_id]
     return [
         *(Target.model_construct(topic_id=event.topic_id, item_id=None, difficulty=level) for level in DIFFICULTIES),
@@ -392,7 +396,7 @@ def _slice(forecast: Forecast, start: int, end: int) -> Forecast:
 
 def academics(batch: Sequence[Accepted[Academic]], users: Users, now: datetime) -> Outcome:
     """
-    Fold attendance, grades, discipline and outcomes into the weekly steps of their users, and score the risk after each.
+    Fold academic events into the weekly steps of their users, and score the risk after each.
 
     Args:
         batch: In the order of their partitions' offsets.

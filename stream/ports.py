@@ -1,7 +1,8 @@
 """
 What the core needs of others, as protocols, and the values that pass through them.
 
-Owned by whoever needs them: the pipeline needs a predictor and a clock; the agents need an outbox, telemetry and a read model.
+Owned by whoever needs them: the pipeline needs a predictor and a clock; the agents need an outbox, telemetry and a
+read model.
 """
 
 from collections.abc import Callable

@@ -34,7 +34,8 @@ class Settings(BaseSettings):
     replication: int = Field(1, ge=1, le=9, description="replicas of the topics that are created; 3 in production")
     topics: Literal["create", "check", "trust"] = Field(
         "create",
-        description="at start: `create` missing topics and check the others, only `check`, or `trust` (a broker without an admin API)",
+        description="at start: `create` missing topics and check the others; only `check`; "
+        "or `trust` a broker that has no admin API",
     )
     guarantee: Literal["at_least_once"] = Field(
         "at_least_once", description="`at_least_once`, made idempotent by the state; `exactly_once` is not there yet"

@@ -7,6 +7,8 @@ Names are `stream_<what>_<unit>`, labels are bounded, and nothing tells of a sin
 import logging
 import sys
 import threading
+from functools import partial
+from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 import numpy as np
@@ -103,7 +105,7 @@ class Metrics:
 
     def __init__(self, quality_window: int) -> None:
         self.registry = CollectorRegistry()
-        of = {"registry": self.registry}
+        of: Any = {"registry": self.registry}
         self._events = Counter("stream_events_total", "Events read, by type.", ["type"], **of)
         self._repeats = Counter("stream_repeated_events_total", "Events that had been applied already.", **of)
         self._predictions = Counter("stream_predictions_total", "Predictions confirmed, by kind.", ["kind"], **of)
@@ -129,8 +131,11 @@ class Metrics:
         area = Gauge("stream_live_auc_ratio", "AUC over the latest answers.", ["model"], **of)
         loss = Gauge("stream_live_logloss_nats", "Mean log loss over the latest answers.", ["model"], **of)
         for column, model in ((1, "serving"), (2, "fallback")):
-            area.labels(model).set_function(lambda c=column: self._quality.figures(c)[0])
-            loss.labels(model).set_function(lambda c=column: self._quality.figures(c)[1])
+            area.labels(model).set_function(partial(self._figure, column, 0))
+            loss.labels(model).set_function(partial(self._figure, column, 1))
+
+    def _figure(self, column: int, which: int) -> float:
+        return self._quality.figures(column)[which]
 
     def read(self, kind: str, count: int) -> None:
         """Count events that were read, by type."""
@@ -190,7 +195,7 @@ class TrainerMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        of = {"registry": self.registry}
+        of: Any = {"registry": self.registry}
         self.examples = Counter("stream_trainer_examples_total", "Training examples read.", **of)
         self.buffered = Gauge("stream_trainer_buffered_answers", "Answers in the buffer.", **of)
         self.updates = Counter("stream_trainer_updates_total", "Updates, by how they ended.", ["outcome"], **of)

@@ -271,7 +271,7 @@ def test_every_academic_event_is_answered_by_a_risk_prediction() -> None:
 @given(events=histories(), data=st.data())
 def test_a_crash_changes_nothing(predictor: str, events: list[Interaction], data: st.DataObject) -> None:
     """
-    After a crash the tables are read again, and events come again from an earlier offset: nothing is doubled, nothing lost.
+    After a crash tables are read again, and events come again from an earlier offset: none is doubled, none lost.
 
     Event by event, so that states must be the same to the bit.
     """

@@ -110,10 +110,11 @@ class Core:
         self.learners: dict[str, bytes] = {}
         self.academics: dict[str, bytes] = {}
 
-    def restarted(self, **changes: Any) -> "Core":
-        """Return what a new process makes of the same tables."""
-        given = {"predictor": self.models.predictor, "remembered": self.remembered, "latest_topics": self.latest_topics}
-        other = Core(**(given | {"items": self.models.items} | changes))
+    def restarted(self, predictor: Predictor | None = None, remembered: int | None = None) -> "Core":
+        """Return what a new process makes of the same tables, perhaps with another model or setting."""
+        other = Core(
+            predictor or self.models.predictor, remembered or self.remembered, self.latest_topics, self.models.items
+        )
         other.learners, other.academics = dict(self.learners), dict(self.academics)
         return other
 

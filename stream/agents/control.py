@@ -1,8 +1,8 @@
 """
 The control topics, read whole by every worker: which model should serve, and what items are like.
 
-Outside of the consumer group, by a thread of its own that also loads and checks models, so that a swap costs the hot path a reference. The agents
-take what has arrived between two batches.
+Outside of the consumer group, by a thread of its own that also loads and checks models, so that a swap costs the hot
+path a reference. The agents take what has arrived between two batches.
 """
 
 import socket
@@ -110,7 +110,7 @@ class Control:
                 for message in consumer.consume(1_000, _POLL_S):
                     error = message.error()
                     if error is None:
-                        self._read(message.topic(), message.value())
+                        self._read(message.topic() or "", message.value())
                     elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                         waiting.discard((message.topic(), message.partition()))
                     elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001

@@ -1,8 +1,8 @@
 """
 What every agent works with, and the order in which a batch becomes safe.
 
-Outputs are flushed and confirmed, then the changelog, and only then may the offsets be committed: at least once. A replay finds in the
-state what it has seen, so that nothing is applied or predicted twice.
+Outputs are flushed and confirmed, then the changelog, and only then may the offsets be committed: at least once. A
+replay finds in the state what it has seen, so that nothing is applied or predicted twice.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ class Desk:
 
     async def ready(self) -> None:
         """Return when the control topics have been read whole; raises `ControlError` if they cannot be."""
-        while not self.control.is_caught_up:
+        while not self.control.is_caught_up:  # noqa: ASYNC110 (a thread sets it, and may fail)
             await asyncio.sleep(_POLL_S)
 
     def refresh(self) -> None:
@@ -103,7 +103,8 @@ class Desk:
                           detail=d.detail)  # fmt: skip
 
     async def settle(
-        self, outcome: Outcome, dead: Sequence[Dead], arrived: Sequence[Accepted[Interaction]] | Sequence[Accepted[Academic]],
+        self, outcome: Outcome, dead: Sequence[Dead], arrived: Sequence[Accepted[Interaction]] |
+        Sequence[Accepted[Academic]],
         keep: Callable[[Outcome, dict[str, int]], None],
     ) -> None:  # fmt: skip
         """
@@ -120,8 +121,8 @@ class Desk:
         await self.outbox.flush()
         confirmed_at = time.time()
         self.telemetry.latency(confirmed_at - np.array([a.record.timestamp_s for a in arrived]))
-        for kind, count in Counter(a.event.type for a in arrived).items():
-            self.telemetry.read(kind, count)
+        for type_, count in Counter(a.event.type for a in arrived).items():
+            self.telemetry.read(type_, count)
         for topic, count in Counter(m.topic for m in outcome.messages if m.topic in _READ_MODEL_KINDS).items():
             self.telemetry.predicted(_READ_MODEL_KINDS[topic], count)
         if outcome.repeated:
@@ -156,7 +157,8 @@ async def work(
     """
     Hand each batch to `handle`, one at a time over all agents.
 
-    Faust acknowledges a batch even when its agent raises; so any error that gets here ends the process before anything is committed.
+    Faust acknowledges a batch even when its agent raises; so any error that gets here ends the process before
+    anything is committed.
 
     Args:
         batches: Each of one partition, in the order of its offsets.

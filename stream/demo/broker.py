@@ -1,8 +1,9 @@
 """
 A Kafka broker inside the process: librdkafka's mock cluster, with pip alone.
 
-It speaks the real protocol over TCP on loopback, makes topics of four partitions when they are asked for, and keeps about 5 MB of each
-partition: older records vanish without a word, so that whoever produces must wait for those who consume (`stream.demo.source`).
+It speaks the real protocol over TCP on loopback, makes topics of four partitions when they are asked for, and keeps
+about 5 MB of each partition: older records vanish without a word, so that whoever produces must wait for those who
+consume (`stream.demo.source`).
 """
 
 from confluent_kafka import Producer

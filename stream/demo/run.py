@@ -1,5 +1,7 @@
 """
-The demo's composition root: a broker in this process, worker and trainer as processes of their own, a source, and what a consumer sees.
+The demo's composition root.
+
+A broker in this process, worker and trainer as processes of their own, a source, and what a consumer sees.
 """
 
 import ctypes
@@ -13,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -228,7 +230,7 @@ class _Demo:
                 stderr=log,
                 # Ctrl-C reaches this process alone, which ends the others in order.
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 (one system call)
             )
 
     def _await_start(self) -> None:
@@ -276,7 +278,7 @@ class _Demo:
             with Live(console=console, refresh_per_second=4) as live:
                 yield lambda tally: live.update(render(tally, total, time.monotonic() - started))
 
-    def _guard(self, work: Any, *arguments: Any) -> None:
+    def _guard(self, work: Callable[..., None], *arguments: object) -> None:
         """Run a thread's work, and keep its error for the main thread."""
         try:
             work(*arguments)
@@ -309,9 +311,10 @@ class _Demo:
         try:
             while not self._stopping.is_set():
                 for message in consumer.consume(1_000, 0.05):
-                    if message.error() is None and message.value() is not None:
-                        self._expect(message.topic(), message.partition(), message.offset())
-                        self._tally.saw(message.topic(), message.value(), time.monotonic())
+                    topic, value = message.topic(), message.value()
+                    if message.error() is None and topic is not None and value is not None:
+                        self._expect(topic, message.partition() or 0, message.offset() or 0)
+                        self._tally.saw(topic, value, time.monotonic())
         finally:
             consumer.close()
 
@@ -367,7 +370,7 @@ class _Demo:
             raise DemoFailed("expected each answer predicted once, found " + ", ".join(problems))
 
 
-_Show = Any
+_Show = Callable[[Tally], object]
 """Called with the tally several times a second."""
 
 
@@ -384,16 +387,18 @@ def _write(path: Path, report: Mapping[str, Any]) -> None:
 
 
 def _summary(report: Mapping[str, Any]) -> str:
-    predictions, after = report["predictions"], report["after_swap"]
-    lines = [
-        f"{report['events']['answers']:,} answers in {report['seconds']:.1f} s: {predictions['correctness']:,} correctness, "
-        f"{predictions['time']:,} time and {predictions['risk']:,} risk predictions, {report['events']['dead']} dead letters",
-        f"latency p50 {1000 * (report['latency_s']['p50'] or 0):.0f} ms, p99 {1000 * (report['latency_s']['p99'] or 0):.0f} ms; "
-        f"{report['swaps']} model swaps",
-    ]
-    if after["n"] and after["auc_serving"] is not None:
-        lines.append(
-            f"after the first swap, {after['n']:,} answers: AUC {after['auc_serving']:.4f} (fallback {after['auc_fallback']:.4f}), "
-            f"log loss {after['logloss_serving']:.4f} (fallback {after['logloss_fallback']:.4f})"
-        )
-    return "\n".join(lines)
+    events, counts, latency, after = (report[name] for name in ("events", "predictions", "latency_s", "after_swap"))
+    p50, p99 = (1000 * (latency[name] or 0) for name in ("p50", "p99"))
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+    text = (
+        f"{events['answers']:,} answers in {report['seconds']:.1f} s: {kinds} predictions, "
+        f"{events['dead']} dead letters\n"
+        f"latency p50 {p50:.0f} ms, p99 {p99:.0f} ms; {report['swaps']} model swaps"
+    )
+    if after["auc_serving"] is None:
+        return text
+    return text + (
+        f"\nafter the first swap, {after['n']:,} answers: AUC {after['auc_serving']:.4f} "
+        f"(fallback {after['auc_fallback']:.4f}), log loss {after['logloss_serving']:.4f} "
+        f"(fallback {after['logloss_fallback']:.4f})"
+    )

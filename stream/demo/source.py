@@ -1,6 +1,4 @@
-"""
-Events to the broker, at a pace: what `simulate`, `replay` and the demo send.
-"""
+"""Events to the broker, at a pace: what `simulate`, `replay` and the demo send."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping

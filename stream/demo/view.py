@@ -33,7 +33,8 @@ def _figures(tally: Tally) -> Table:
     table.add_row(
         f"latest {RECENT:,}",
         Text.assemble(
-            "AUC ", (_number(recent["auc_serving"]), "bold"), f" (fallback {_number(recent['auc_fallback'])})   log loss ",
+            "AUC ", (_number(recent["auc_serving"]), "bold"), f" (fallback {_number(recent['auc_fallback'])})",
+            "   log loss ",
             (_number(recent["logloss_serving"]), "bold"), f" (fallback {_number(recent['logloss_fallback'])})",
         ),
     )  # fmt: skip
@@ -59,8 +60,8 @@ def _models(tally: Tally) -> Table:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _ms(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds * 1000:,.0f} ms"
+    return "-" if seconds is None else f"{seconds * 1000:,.0f} ms"

@@ -1,8 +1,8 @@
 """
 Whether a candidate goes live: a comparison on answers that came after it was frozen.
 
-Pure. The candidate predicts each of them from the answers before it, through the artifact that would be served; what served, and the
-fallback, are taken by what they really said. Users, not answers, count as independent.
+Pure. The candidate predicts each of them from the answers before it, through the artifact that would be served; what
+served, and the fallback, are taken by what they really said. Users, not answers, count as independent.
 """
 
 import math
@@ -49,7 +49,8 @@ class Decision:
         promoted: Whether the candidate goes live.
         falls_back: Whether what serves is to give way to the fallback.
         reason: A sentence.
-        z: Of the difference in log loss between what serves and the candidate, clustered by user; above 0 the candidate is better.
+        z: Of the difference in log loss between what serves and the candidate, clustered by user; above 0 the
+            candidate is better.
         logloss: Of candidate, serving and fallback.
         auc: Of the same, None where it is not defined.
     """
@@ -84,7 +85,11 @@ def decide(compared: Compared) -> Decision:
 
 
 def clustered_z(gain: NDArray[np.float64], user: NDArray[np.int64]) -> float:
-    """Return the mean gain over its standard error, with answers of one user taken as dependent; 0 for fewer than two users."""
+    """
+    Return the mean gain over its standard error, with answers of one user taken as dependent.
+
+    0 for fewer than two users.
+    """
     _, index = np.unique(user, return_inverse=True)
     users = int(index.max(initial=-1)) + 1
     if users < 2:  # noqa: PLR2004 (no spread of one)

@@ -1,12 +1,12 @@
 """
 What items are like, learned online over all users: the parameters of LNIRT.
 
-Pure. Each answer moves its item, its topic at its difficulty, its topic and the population; what is new starts from the next more general
-one, so that a new item of a hard topic is taken for hard.
+Pure. Each answer moves its item, its topic at its difficulty, its topic and the population; what is new starts from
+the next more general one, so that a new item of a hard topic is taken for hard.
 
 Source:
-    Birnbaum 1968; van der Linden 2007; online updates as in Pelanek 2016, Applications of the Elo rating system in adaptive
-    educational systems.
+    Birnbaum 1968; van der Linden 2007; online updates as in Pelanek 2016, Applications of the Elo rating system in
+    adaptive educational systems.
 """
 
 import math

@@ -1,8 +1,9 @@
 """
 The knowledge-tracing network in torch, and its export to one ONNX step.
 
-An LSTM reads a user's answers; two heads say of any question whether the answer will be right and how long it will take, as corrections of
-what LNIRT says, so that a network that has learned nothing is LNIRT. The names of the step's inputs are `stream.models.dkt`'s.
+An LSTM reads a user's answers; two heads say of any question whether the answer will be right and how long it will
+take, as corrections of what LNIRT says, so that a network that has learned nothing is LNIRT. The names of the step's
+inputs are `stream.models.dkt`'s.
 
 Source:
     Piech et al. 2015, Deep Knowledge Tracing; van der Linden 2007 for the log-normal response times.
@@ -52,7 +53,7 @@ class Shape:
 
 
 class Network(nn.Module):
-    """The whole network. `forward` is training's way through it, over runs; `Step` is serving's, one answer at a time."""
+    """The whole network: `forward` is training's way through it, over runs; `Step` is serving's, answer by answer."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -61,7 +62,8 @@ class Network(nn.Module):
         self.correct = nn.Embedding(2, shape.embedding)
         self.time = nn.Linear(2, shape.embedding, bias=False)
         self.lstm = nn.LSTM(2 * shape.embedding, shape.hidden, shape.layers, batch_first=True, dropout=shape.dropout)
-        # The head's first layer is a sum of parts, so that a user's part is computed once for all of the user's questions.
+        # The head's first layer is a sum of parts, so that a user's part is computed once for all of the user's
+        # questions.
         self.of_hidden = nn.Linear(shape.hidden, shape.head)
         self.of_skill = nn.Linear(shape.embedding, shape.head, bias=False)
         self.of_level = nn.Embedding(LEVELS, shape.head)
@@ -78,7 +80,8 @@ class Network(nn.Module):
         known = (rows > 0).float()  # (…, SKILLS)
         weights = known / known.sum(-1, keepdim=True).clamp(min=1)
         unknown = (known.sum(-1, keepdim=True) == 0).float() / SKILLS
-        return (self.skill(rows) * (weights + unknown).unsqueeze(-1)).sum(-2)
+        mean: Tensor = (self.skill(rows) * (weights + unknown).unsqueeze(-1)).sum(-2)
+        return mean
 
     def answer(self, skills: Tensor, correct: Tensor, time: Tensor) -> Tensor:
         """Return the LSTM's input for answers, `(…, 2 E)`."""
@@ -112,7 +115,8 @@ class Network(nn.Module):
             level: `(B, T)`.
             features: `(B, T, COUNT)`.
         """
-        # The last answer leads to no forecast here, but torch runs no LSTM over nothing, as runs of a single answer would have it.
+        # The last answer leads to no forecast here, but torch runs no LSTM over nothing, as runs of a single answer
+        # would have it.
         outputs, _ = self.lstm(self.answer(skills, correct, time))  # (B, T, H)
         nothing = outputs.new_zeros(len(outputs), 1, self.shape.hidden)
         before = self.drop(torch.cat([nothing, outputs[:, :-1]], dim=1))  # (B, T, H)
@@ -126,7 +130,7 @@ class Step(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(
+    def forward(  # noqa: PLR0913, PLR0917 (the inputs of the graph)
         self,
         hidden: Tensor,
         skills: Tensor,
@@ -169,17 +173,16 @@ def from_weights(shape: Shape, arrays: dict[str, NDArray[np.float32]]) -> Networ
 def examples_of_inputs(shape: Shape, seed: int, users: int = 3, questions: int = 5) -> dict[str, NDArray[np.generic]]:
     """Return random inputs of a step, by name: for the export and as golden vectors."""
     random = np.random.default_rng(seed)
-    skills = lambda n: random.integers(0, 8, (n, SKILLS))  # noqa: E731
     features = random.normal(0.5, 0.5, (questions, COUNT)).astype(np.float32)
     features[:, COLUMN["lnirt_sigma"]] = 0.8
     inputs: dict[str, NDArray[np.generic]] = {
         "hidden": (random.normal(0, 0.3, (users, shape.hidden_size))).astype(np.float32),
-        "skills": skills(users),
+        "skills": random.integers(0, 8, (users, SKILLS)),
         "correct": random.integers(0, 2, users),
         "time": np.stack([random.normal(0, 1, users), np.ones(users)], axis=1).astype(np.float32),
         "row": random.integers(0, users, questions),
         "after": random.integers(0, 2, questions).astype(np.float32),
-        "asked_skills": skills(questions),
+        "asked_skills": random.integers(0, 8, (questions, SKILLS)),
         "level": random.integers(0, LEVELS, questions),
         "features": features,
     }
@@ -199,7 +202,7 @@ def export(network: Network) -> bytes:
         torch.onnx.export(
             step,
             inputs,
-            buffer,
+            buffer,  # type: ignore[arg-type] # a file of any kind will do
             input_names=list(INPUTS),
             output_names=list(OUTPUTS),
             dynamic_axes={name: users if name in of_user else questions for name in (*INPUTS, *OUTPUTS)},

@@ -1,7 +1,8 @@
 """
 A log of past answers, as the worker would have seen it: the way from a file to training examples and a first artifact.
 
-The worker's own pipeline makes the examples, item parameters as they stood before each answer; only the training at the end differs.
+The worker's own pipeline makes the examples, item parameters as they stood before each answer; only the training at
+the end differs.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,8 +1,8 @@
 """
 Runs of users' answers, bounded: what the trainer learns from.
 
-A recurrent network cannot learn from single answers, so each user's latest ones are kept together, in order, with the very features that the
-prediction used. Pure; kept in memory, and read again from the topic after a restart.
+A recurrent network cannot learn from single answers, so each user's latest ones are kept together, in order, with the
+very features that the prediction used. Pure; kept in memory, and read again from the topic after a restart.
 """
 
 from collections import OrderedDict, deque

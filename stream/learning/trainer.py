@@ -1,8 +1,9 @@
 """
 The trainer: a process of its own that reads `training-examples`, learns, gates, and announces.
 
-Its composition root and its loop. Updates run in a child process, never two at once; reading never waits for one. The buffer is in memory: after a
-restart it is read again from the topic, up to the offsets that were committed, and goes on from there.
+Its composition root and its loop. Updates run in a child process, never two at once; reading never waits for one. The
+buffer is in memory: after a restart it is read again from the topic, up to the offsets that were committed, and goes
+on from there.
 """
 
 import signal
@@ -34,22 +35,22 @@ from schemas import (
     decode_erasure,
     parameters_key,
 )
-from stream.errors import ArtifactError, UserError
+from stream.errors import ArtifactError
 from stream.learning.gate import Compared, Decision, decide
 from stream.learning.item_statistics import ItemStatistics
 from stream.learning.replay import predict_runs
 from stream.learning.runs import Buffer
 from stream.learning.update import Wish, prepare, update
 from stream.models import features
-from stream.models.artifacts import MANIFEST, digest, load, read_manifest, read_weights
+from stream.models.artifacts import load, read_manifest, read_weights, release
 from stream.models.dkt import KNOWLEDGE
 from stream.models.items import key_of
-from stream.ports import Message
 from stream.settings import Settings
 from stream.telemetry import TrainerMetrics, serve
 from stream.transport import topics
 from stream.transport.clients import consumer_config
 from stream.transport.outbox import KafkaOutbox
+from stream.transport.rollout import announce, parse, read_whole
 
 log = structlog.get_logger()
 
@@ -88,6 +89,7 @@ class Plan:
         candidate: What waits for the gate.
         champion: What serves; None for the fallback.
         previous: What served before.
+        decided_at: When that was announced.
     """
 
     learn_every: int
@@ -98,6 +100,7 @@ class Plan:
     candidate: Candidate | None = None
     champion: Release | None = None
     previous: Release | None = None
+    decided_at: datetime | None = None
 
     def wishes_update(self) -> bool:
         """Return whether enough answers have come since the last wish; never while a candidate waits to be judged."""
@@ -257,7 +260,7 @@ class Trainer:
                  answers=answers, z=round(decision.z, 2))  # fmt: skip
         champion = self.plan.champion
         if decision.promoted:
-            self._announce(self._release(candidate))
+            self._announce(release(self.settings.model_store, KNOWLEDGE, candidate.version))
         elif decision.falls_back and champion is not None:
             self._announce(None)
         self._tell(
@@ -278,27 +281,19 @@ class Trainer:
             if area is not None:
                 self.metrics.auc.labels(model).set(area)
 
-    def _release(self, candidate: Candidate) -> Release:
-        manifest = read_manifest(candidate.folder)
-        return Release(
-            version=candidate.version,
-            sha256=digest((candidate.folder / MANIFEST).read_bytes()),
-            path=candidate.folder.relative_to(self.settings.model_store).as_posix(),
-            state_format=manifest.state_format,
-        )
-
     def _announce(self, champion: Release | None) -> None:
-        """Say which model should serve; every worker reads it, also those that start later."""
-        self.plan.previous, self.plan.champion = self.plan.champion, champion
-        rollout = ModelRollout(
-            name=KNOWLEDGE, champion=champion, previous=self.plan.previous, challenger=None, challenger_share=0.0,
-            decided_at=self.now(),
-        )  # fmt: skip
-        self.outbox.send(
-            self.settings.topic("model-updates"), key=KNOWLEDGE.encode(), value=rollout.model_dump_json().encode()
-        )
-        self.outbox.flush_now()
-        self.metrics.version.set(champion.version if champion else 0)
+        rollout = announce(self.outbox, self.settings, champion, self.plan.champion, self.now())
+        self.follow(rollout)
+
+    def follow(self, rollout: ModelRollout) -> None:
+        """Take note of what serves from now on, whoever announced it; an older announcement changes nothing."""
+        if rollout.name != KNOWLEDGE or (
+            self.plan.decided_at is not None and rollout.decided_at < self.plan.decided_at
+        ):
+            return
+        self.plan.champion, self.plan.previous = rollout.champion, rollout.previous
+        self.plan.decided_at = rollout.decided_at
+        self.metrics.version.set(rollout.champion.version if rollout.champion else 0)
 
     def _tell(self, event: UpdateStarted | GateDecided) -> None:
         self.outbox.send(
@@ -329,15 +324,15 @@ def run_trainer(settings: Settings) -> None:
     statistics.restore((key_of(p), p) for p in published)
     version = _last_version(settings.model_store / KNOWLEDGE)
     if rollout is not None:
-        plan.champion, plan.previous = rollout.champion, rollout.previous
         version = max(version, *(r.version for r in (rollout.champion, rollout.previous) if r is not None), 0)
-        if plan.champion is not None:
-            plan.buffer.know(_skills(settings, plan.champion))
-            metrics.version.set(plan.champion.version)
+        if rollout.champion is not None:
+            plan.buffer.know(_skills(settings, rollout.champion))
     children = _Children()
     trainer = Trainer(
         settings, plan, statistics, KafkaOutbox(settings), metrics, children.submit, lambda: datetime.now(UTC), version
     )
+    if rollout is not None:
+        trainer.follow(rollout)
     log.info("trainer.started", broker=settings.broker, champion=plan.champion.version if plan.champion else 0)
     try:
         _loop(settings, trainer, stopping)
@@ -394,12 +389,13 @@ def prepare_done() -> None:
 
 
 def _loop(settings: Settings, trainer: Trainer, stopping: list[int]) -> None:
-    examples, erasures = settings.topic("training-examples"), settings.topic("erasures")
+    examples, erasures, updates = map(settings.topic, ("training-examples", "erasures", "model-updates"))
     consumer = Consumer(consumer_config(settings, f"{settings.group}-trainer"))
     rewound: set[tuple[str, int]] = set()
 
     def assigned(_: Consumer, partitions: list[TopicPartition]) -> None:
-        # The buffer is in memory: examples are read again from their beginning, and count as new from the committed offset on.
+        # The buffer is in memory: examples are read again from their beginning, and count as new from the committed
+        # offset on.
         committed = consumer.committed(partitions, timeout=15)
         for partition in committed:
             if partition.topic == examples and (examples, partition.partition) not in rewound:
@@ -408,7 +404,7 @@ def _loop(settings: Settings, trainer: Trainer, stopping: list[int]) -> None:
                 partition.offset, _end = consumer.get_watermark_offsets(partition, timeout=15)
         consumer.assign(committed)
 
-    consumer.subscribe([examples, erasures], on_assign=assigned)
+    consumer.subscribe([examples, erasures, updates], on_assign=assigned)
     committed_at = time.monotonic()
     is_paused = False
     try:
@@ -417,7 +413,7 @@ def _loop(settings: Settings, trainer: Trainer, stopping: list[int]) -> None:
                 (consumer.pause if not is_paused else consumer.resume)(consumer.assignment())
                 is_paused = not is_paused
             for message in consumer.consume(_BATCH, _POLL_S):
-                _take(message, trainer, erasures)
+                _take(message, trainer, erasures, updates)
             trainer.turn()
             if time.monotonic() - committed_at >= settings.publish_items_every_s:
                 _settle(consumer, trainer, examples)
@@ -439,7 +435,7 @@ def _settle(consumer: Consumer, trainer: Trainer, examples: str) -> None:
         consumer.commit(offsets=positions, asynchronous=False)
 
 
-def _take(message: KafkaMessage, trainer: Trainer, erasures: str) -> None:
+def _take(message: KafkaMessage, trainer: Trainer, erasures: str, updates: str) -> None:
     error = message.error()
     if error is not None:
         if not error.retriable() and error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):  # noqa: SLF001
@@ -451,6 +447,8 @@ def _take(message: KafkaMessage, trainer: Trainer, erasures: str) -> None:
     try:
         if message.topic() == erasures:
             trainer.forget(decode_erasure(value).user_id)
+        elif message.topic() == updates:
+            trainer.follow(parse(value))
         else:
             example = TrainingExample.model_validate_json(value)
             place = example.source.model_copy(update={"partition": message.partition(), "offset": message.offset()})
@@ -462,31 +460,15 @@ def _take(message: KafkaMessage, trainer: Trainer, erasures: str) -> None:
 
 def _read_control(settings: Settings) -> tuple[ModelRollout | None, list[ItemParameters]]:
     """Return the rollout that should be and all item parameters, as they stand on their topics now."""
-    rollout: ModelRollout | None = None
+    rollouts: list[ModelRollout] = []
     parameters: dict[bytes, ItemParameters] = {}
-    config = consumer_config(settings, f"{settings.group}-trainer-control") | {"enable.partition.eof": True}
-    consumer = Consumer(config)
-    try:
-        partitions = []
-        for topic in (settings.topic("model-updates"), settings.topic("item-parameters")):
-            metadata = consumer.list_topics(topic, timeout=15).topics[topic]
-            partitions += [TopicPartition(topic, p, 0) for p in metadata.partitions]
-        for partition in partitions:
-            partition.offset, _ = consumer.get_watermark_offsets(partition, timeout=15)
-        consumer.assign(partitions)
-        waiting = {(p.topic, p.partition) for p in partitions}
-        while waiting:
-            for message in consumer.consume(1_000, 0.5):
-                error, value = message.error(), message.value()
-                if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-                    waiting.discard((message.topic(), message.partition()))
-                elif error is None and value is not None and message.topic() == settings.topic("model-updates"):
-                    read = ModelRollout.model_validate_json(value)
-                    rollout = read if read.name == KNOWLEDGE else rollout
-                elif error is None and value is not None:
-                    parameters[message.key()] = ItemParameters.model_validate_json(value)
-    except KafkaException as error:
-        raise UserError(f"the control topics cannot be read from {settings.broker}: {error.args[0].str()}") from error
-    finally:
-        consumer.close()
+
+    def take(topic: str, key: bytes, value: bytes) -> None:
+        if topic == "model-updates":
+            rollouts.append(parse(value))
+        else:
+            parameters[key] = ItemParameters.model_validate_json(value)
+
+    read_whole(settings, ("model-updates", "item-parameters"), take)
+    rollout = next((rollout for rollout in reversed(rollouts) if rollout.name == KNOWLEDGE), None)
     return rollout, list(parameters.values())

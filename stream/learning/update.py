@@ -1,7 +1,8 @@
 """
 One update: train a network on runs for a bounded time, and write it as an artifact.
 
-Runs in a process of its own, so that it never delays the trainer's reading; `stream.learning.gate` decides what becomes of it.
+Runs in a process of its own, so that it never delays the trainer's reading; `stream.learning.gate` decides what
+becomes of it.
 """
 
 import math
@@ -132,7 +133,8 @@ class Training:
         Pass over the runs once, and return the mean loss.
 
         Args:
-            progress: Asked before each batch: how much of the training is over, 0 to 1. The learning rate falls with it to a tenth;
+            progress: Asked before each batch: how much of the training is over, 0 to 1. The learning rate falls with
+                it to a tenth;
                 at 1 the epoch is cut short, but not before its first batch.
 
         Raises:

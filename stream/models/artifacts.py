@@ -1,9 +1,10 @@
 """
 Model artifacts: a folder with `model.onnx`, `manifest.json`, `golden.npz` and `weights.npz`.
 
-Files are read as bytes, checked, and only then handed to onnxruntime; nothing is unpickled. What is checked: the manifest's digest against the
-announcement, each file's digest and size, the operators, that no tensor lies outside the file, the inputs and outputs, and that the
-graph gives the golden outputs. Writing is atomic: a folder appears whole or not at all.
+Files are read as bytes, checked, and only then handed to onnxruntime; nothing is unpickled. What is checked: the
+manifest's digest against the announcement, each file's digest and size, the operators, that no tensor lies outside
+the file, the inputs and outputs, and that the graph gives the golden outputs. Writing is atomic: a folder appears
+whole or not at all.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from schemas import Release
 from stream.errors import ArtifactError, InferenceError
 from stream.models import features
 from stream.models.dkt import INPUTS, OUTPUTS, Dkt
@@ -114,9 +116,29 @@ def read_manifest(folder: Path, sha256: str | None = None) -> Manifest:
         raise ArtifactError(f"{folder / MANIFEST}: not a manifest: {error}") from error
     if manifest.feature_version != features.VERSION or manifest.features != features.NAMES:
         raise ArtifactError(
-            f"{folder}: expected features of version {features.VERSION}, found version {manifest.feature_version}; train it again"
+            f"{folder}: expected features of version {features.VERSION}, "
+            f"found version {manifest.feature_version}; train it again"
         )
     return manifest
+
+
+def release(store: Path, name: str, version: int) -> Release:
+    """
+    Return the announcement of a version in the store.
+
+    Raises:
+        ArtifactError: If it is not there, or is another version than its folder says.
+    """
+    folder = store / name / f"v{version}"
+    manifest = read_manifest(folder)
+    if (manifest.name, manifest.version) != (name, version):
+        raise ArtifactError(f"{folder}: expected {name} version {version}, found {manifest.name} {manifest.version}")
+    return Release(
+        version=version,
+        sha256=digest((folder / MANIFEST).read_bytes()),
+        path=folder.relative_to(store).as_posix(),
+        state_format=manifest.state_format,
+    )
 
 
 def read_weights(folder: Path, manifest: Manifest) -> dict[str, NDArray[np.float32]]:

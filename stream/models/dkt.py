@@ -1,8 +1,10 @@
 """
-Deep knowledge tracing, serving side: one step of an LSTM for a batch of users, and the forecasts of any questions in the same run.
+Deep knowledge tracing, serving side.
 
-Pure but for the graph that it is given. The network that is trained and exported is `stream.learning.network`'s; the inputs named
-here are the contract between the two.
+One step of an LSTM for a batch of users, and the forecasts of any questions in the same run.
+
+Pure but for the graph that it is given. The network that is trained and exported is `stream.learning.network`'s; the
+inputs named here are the contract between the two.
 
 Source:
     Piech et al. 2015, Deep Knowledge Tracing.
@@ -90,7 +92,8 @@ class Dkt:
         skills: The skills that it knows, in order of their embedding rows.
 
     Raises:
-        ArtifactError: If the graph's inputs or outputs are not those of `INPUTS` and `OUTPUTS`, or its state is too large.
+        ArtifactError: If the graph's inputs or outputs are not those of `INPUTS` and `OUTPUTS`, or its state is too
+            large.
     """
 
     def __init__(self, graph: Graph, identity: Identity, skills: Sequence[str]) -> None:
@@ -154,8 +157,8 @@ class Dkt:
         """
         Return the next states, and what was to be said of one answer of each user before it was seen, `(B,)`.
 
-        For answers that were turned into the network's inputs before, as training keeps them; skills that the artifact does not know
-        count as unknown.
+        For answers that were turned into the network's inputs before, as training keeps them; skills that the
+        artifact does not know count as unknown.
 
         Raises:
             InferenceError: Like `step`.
@@ -188,9 +191,10 @@ class Dkt:
         after: NDArray[np.bool_],
     ) -> tuple[Hidden, Forecast]:
         if not len(questions.row):
-            # onnxruntime's ReduceSum gives another shape where nothing is summed: a question is asked that nobody reads.
-            next_hidden, forecast = self._run(hidden, answered, _ANY_QUESTION, _ANY_FEATURES, np.zeros(1, bool))
-            return next_hidden, Forecast(forecast.p_correct[:0], forecast.mu[:0], forecast.sigma[:0])
+            # onnxruntime's ReduceSum gives another shape where nothing is summed: one is asked that nobody reads.
+            hidden, read_by_nobody = self._run(hidden, answered, _ANY_QUESTION, _ANY_FEATURES, np.zeros(1, bool))
+            none = read_by_nobody.p_correct[:0]
+            return hidden, Forecast(none, none, none)
         skills, correct, response_time_s = answered
         next_hidden, forecast = self._graph.run(
             OUTPUTS,
@@ -208,7 +212,8 @@ class Dkt:
         )
         if next_hidden.shape != hidden.shape or forecast.shape != (len(questions.row), 3):
             raise InferenceError(
-                f"expected states of {hidden.shape} and 3 numbers a question, found {next_hidden.shape} and {forecast.shape}"
+                f"expected states of {hidden.shape} and 3 numbers a question, "
+                f"found {next_hidden.shape} and {forecast.shape}"
             )
         return next_hidden.astype(np.float16), Forecast(
             p_correct=sigmoid(forecast[:, 0]),
@@ -218,7 +223,7 @@ class Dkt:
 
 
 def time_input(response_time_s: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the network's two numbers of a response time, `(…, 2)`: log seconds relative to 60 s, and whether it is known."""
+    """Return the network's input of response times, `(…, 2)`: log seconds relative to 60 s, and whether known."""
     known = ~np.isnan(response_time_s)
     log_time = np.log(np.maximum(np.where(known, response_time_s, 60), MIN_SECONDS)) - LOG_PRIOR_SECONDS
     return np.stack([log_time, known], axis=-1).astype(np.float32)

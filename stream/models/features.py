@@ -1,8 +1,8 @@
 """
 The features of a question put to a user: one piece of code for serving, training and evaluation.
 
-Pure: records and parameters in, numbers out. What is known of a question is its item, its topic, its difficulty and the moment at which
-it was asked; never what was answered, nor how long that took.
+Pure: records and parameters in, numbers out. What is known of a question is its item, its topic, its difficulty and
+    the moment at which it was asked; never what was answered, nor how long that took.
 """
 
 from dataclasses import dataclass
@@ -174,7 +174,11 @@ def _find_topics(records: Records, questions: Questions) -> NDArray[np.int64]:
 def _item_past(
     records: Records, questions: Questions
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return how often the user met the item, whether the latest was right (0.5: never met), and when that was, each `(N,)`."""
+    """
+    Return the user's own past with each item.
+
+    How often it was met, whether the latest answer was right (0.5: never met), and when that was, each `(N,)`.
+    """
     count = len(questions.row)
     seen, latest_correct, latest_at = np.zeros(count), np.full(count, 0.5), np.zeros(count)
     # Most questions name no item; the rings of 100 answers are read for the others only.

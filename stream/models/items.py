@@ -1,8 +1,8 @@
 """
 What is known of items, topics and levels over all users, as columns.
 
-Filled from the topic `item-parameters`, which only the trainer writes. An item of which nothing is known is taken for its topic
-at its difficulty, that for its topic, and that for the population.
+Filled from the topic `item-parameters`, which only the trainer writes. An item of which nothing is known is taken for
+its topic at its difficulty, that for its topic, and that for the population.
 """
 
 from collections.abc import Iterable
@@ -22,6 +22,8 @@ PRIOR_TIME_SIGMA = 0.7
 
 PRIOR_TIME_INTENSITY = float(np.log(PRIOR_SECONDS) - (PRIOR_TIME_SIGMA**2 + PRIOR_SPEED_VAR) / 2)
 """Log seconds such that the mean of the log-normal, not its median, is `PRIOR_SECONDS`."""
+
+_REMEMBERED_QUESTIONS = 1_000_000
 
 COLUMNS = ("difficulty", "discrimination", "time_intensity", "time_sigma", "answers", "rate")
 _DEFAULT = (0.0, 1.0, PRIOR_TIME_INTENSITY, PRIOR_TIME_SIGMA, 0.0, 0.5)
@@ -114,7 +116,7 @@ class ItemTable:
         row = self._found.get(question)
         if row is None:
             row = next((self._rows[key] for key in chain(*question) if key in self._rows), 0)
-            if len(self._found) > 1_000_000:
+            if len(self._found) >= _REMEMBERED_QUESTIONS:
                 self._found.clear()
             self._found[question] = row
         return row

@@ -1,15 +1,17 @@
 """
 The log-normal item response model: the fallback, the cold start, and a feature of every other model.
 
-A user has an ability and a speed, learned online as Gaussian beliefs in the user's record; an item has a difficulty, a
-discrimination and a time intensity, learned by the trainer. No artifact is needed, and an answer costs a few operations.
+A user has an ability and a speed, learned online as Gaussian beliefs in the user's record; an item has a difficulty,
+a discrimination and a time intensity, learned by the trainer. No artifact is needed, and an answer costs a few
+operations.
 
 Source:
-    Birnbaum 1968 (two-parameter logistic); van der Linden 2007, A hierarchical framework for modeling speed and accuracy;
-    Glickman 1999 and MacKay 1992 (the probit approximation of the logistic under a Gaussian belief).
+    Birnbaum 1968 (two-parameter logistic); van der Linden 2007, A hierarchical framework for modeling speed and
+    accuracy; Glickman 1999 and MacKay 1992 (the probit approximation of the logistic under a Gaussian belief).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +95,7 @@ MAX_RESIDUAL = 2.0
 """Log seconds: a factor of 7."""
 
 
-def sigmoid(x: NDArray[np.float32]) -> NDArray[np.float32]:
+def sigmoid(x: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Return 1 / (1 + exp(-x)), always in (0, 1)."""
     # Beyond 15 a float32 could not tell the result from 1, and a probability of 1 is never meant.
     return np.asarray(1 / (1 + np.exp(-np.clip(x, -15, 15))), np.float32)

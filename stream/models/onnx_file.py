@@ -1,8 +1,8 @@
 """
 What an ONNX file may contain before a runtime sees it.
 
-A model is not code, yet external data has been a path traversal more than once (CVE-2022-25882, CVE-2024-27318, CVE-2025-51480),
-and custom operators load libraries.
+A model is not code, yet external data has been a path traversal more than once (CVE-2022-25882, CVE-2024-27318,
+CVE-2025-51480), and custom operators load libraries.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,8 @@ def check_model(content: bytes) -> None:
     Refuse a model that holds anything but standard operators and its own tensors.
 
     Raises:
-        ArtifactError: If the bytes are no ONNX model, or it has functions, foreign operators, or tensors outside the file.
+        ArtifactError: If the bytes are no ONNX model, or it has functions, foreign operators, or tensors outside the
+            file.
     """
     try:
         model = onnx.load_model_from_string(content)

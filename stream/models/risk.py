@@ -1,8 +1,9 @@
 """
 Risk of failing or leaving, as a logistic score of ten weeks and the history: the fallback of the risk model.
 
-Pure, and on batches. The weights are ours, not learned: each is the change in log odds for the step named beside it, of the size
-that the at-risk literature reports for attendance and marks (Arnold & Pistilli 2012, Course Signals; Kuzilek et al. 2015, OU Analyse).
+Pure, and on batches. The weights are ours, not learned: each is the change in log odds for the step named beside it,
+of the size that the at-risk literature reports for attendance and marks (Arnold & Pistilli 2012, Course Signals;
+Kuzilek et al. 2015, OU Analyse).
 """
 
 from dataclasses import dataclass

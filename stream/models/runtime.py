@@ -19,7 +19,8 @@ class Graph:
 
     def __init__(self, model: bytes) -> None:
         options = onnxruntime.SessionOptions()
-        # One thread: the worker's other core belongs to the broker, and small batches do not gain by more (field measurements).
+        # One thread: the worker's other core belongs to the broker, and small batches do not gain by more (field
+        # measurements).
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
@@ -35,7 +36,7 @@ class Graph:
             InferenceError: If the runtime refused, or a number is not finite.
         """
         try:
-            results = self._session.run(list(outputs), dict(inputs))
+            results: list[NDArray[np.float32]] = self._session.run(list(outputs), dict(inputs))
         # onnxruntime raises classes of its own that share no base but Exception.
         except Exception as error:
             raise InferenceError(f"the model failed on a batch: {error}") from error

@@ -8,7 +8,7 @@ How a record is stored is `stream.state.codec`'s; what is learned from an answer
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ HIDDEN_CAPACITY = 512
 OTHERS = 8
 """Ids remembered of events that are no answers (views, feedback)."""
 
-DIFFICULTIES = ("easy", "medium", "hard")
+DIFFICULTIES: Final = ("easy", "medium", "hard")
 
 IS_TOPIC, IS_SKILL = 1, 2
 _CORRECT, _TIMED = 1, 2
@@ -44,8 +44,9 @@ def learner_dtype(remembered: int) -> np.dtype[Any]:
     Args:
         remembered: Answers remembered of a user.
 
-    `seen` and `erasure_seen` are the last offsets applied of `interactions` and `erasures`. Offsets are -1 and times 0 where there is none. `answers` counts all answers ever; the remembered ones are a ring whose next
-    place is `answers % remembered`.
+    `seen` and `erasure_seen` are the last offsets applied of `interactions` and `erasures`. Offsets are -1 and times
+    0 where there is none. `answers` counts all answers ever; the remembered ones are a ring whose next place is
+    `answers % remembered`.
     """
     return np.dtype(
         [
@@ -133,7 +134,8 @@ def id48(event: NDArray[np.uint64]) -> NDArray[np.uint16]:
     """
     Return the lower 48 bits of hashes, `(…, 3)`.
 
-    Enough: an event is taken for one of 108 remembered ones once in 10^12 events, and six bytes keep a user within 4 KiB.
+    Enough: an event is taken for one of 108 remembered ones once in 10^12 events, and six bytes keep a user within 4
+        KiB.
     """
     return np.ascontiguousarray(event, "<u8").view("<u2").reshape(*event.shape, 4)[..., :3]
 
@@ -192,7 +194,8 @@ def remember_answers(records: Records, answers: Answers) -> Records:
     """
     Return the records after one answer each: counters and remembered answers.
 
-    Ability, speed and hidden state are `stream.models`' to update. Answers out of order count like any other; `last_at` never goes back.
+    Ability, speed and hidden state are `stream.models`' to update. Answers out of order count like any other;
+    `last_at` never goes back.
     """
     after = records.copy()
     rows = np.arange(len(after))
@@ -253,7 +256,8 @@ def _count_concepts(
     place = find_concepts(after, key)
     new = np.flatnonzero(where & (place < 0))
     if len(new):
-        # Unused places go first; times alone would not tell them from a concept met in 1970, as files of relative seconds have it.
+        # Unused places go first; times alone would not tell them from a concept met in 1970, as files of relative
+        # seconds have it.
         met_at = np.where(after["concept"][new] != 0, after["concept_at"][new].astype(np.int64), -1)
         place[new] = met_at.argmin(axis=1)
         for field in ("concept_answers", "concept_correct", "concept_timed", "concept_time_s", "concept_kind"):
@@ -314,7 +318,8 @@ def remembered(records: Records, latest: int | None = None) -> Remembered:
     places = (records["answers"][:, None].astype(np.int64) + np.arange(size - wanted, size)) % size  # (B, wanted)
     flags = records["answer_flags"][rows, places]
     time_s = decode_times(records["answer_time"][rows, places])
-    # A ring that was stored with fewer places has empty ones among its oldest: what counts is what is there, not `answers`.
+    # A ring that was stored with fewer places has empty ones among its oldest: what counts is what is there, not
+    # `answers`.
     there = (records["answer_id"][rows, places] != 0).any(axis=2)  # (B, wanted)
     return Remembered(
         item=records["answer_item"][rows, places],

@@ -1,12 +1,14 @@
 """
 The latest predictions of each user in Redis, for those who look up rather than consume.
 
-A hash `learnerstream:latest:<user>` with the fields `correctness`, `time` and `risk`, each the JSON of the topic. Written by a thread of its
-own, pipelined: when Redis is away the latest predictions wait, and are written when it is back.
+A hash `learnerstream:latest:<user>` with the fields `correctness`, `time` and `risk`, each the JSON of the topic.
+Written by a thread of its own, pipelined: when Redis is away the latest predictions wait, and are written when it is
+back.
 """
 
 import threading
 from collections import OrderedDict
+from typing import Any
 
 import redis
 import structlog
@@ -42,7 +44,8 @@ class RedisReadModel:
 
     Args:
         url: `redis://host:port/db`.
-        pending_max: Users that may wait while Redis is away; beyond, those who wait longest are dropped and counted as failures.
+        pending_max: Users that may wait while Redis is away; beyond, those who wait longest are dropped and counted
+            as failures.
         telemetry: Told of failures.
     """
 
@@ -118,7 +121,7 @@ class RedisReadModel:
             key = KEY.format(user=user)
             if _FORGET in kinds:
                 pipeline.delete(key)
-            latest = {kind: value for kind, value in kinds.items() if value is not None}
+            latest: Any = {kind: value for kind, value in kinds.items() if value is not None}
             if latest:
                 pipeline.hset(key, mapping=latest)
         pipeline.execute()

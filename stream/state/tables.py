@@ -1,23 +1,26 @@
 """
 Faust tables of packed records, whose changelog goes out through our own producer.
 
-Faust still recovers, assigns and drops partitions; only the way out is ours, so that a flush confirms it before an offset is committed.
+Faust still recovers, assigns and drops partitions; only the way out is ours, so that a flush confirms it before an
+offset is committed.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from typing import cast
 
 import faust
+from faust.stores.memory import Store
 from faust.types import TP
 
 from stream.ports import Outbox
 
 
-class PackedTable(faust.Table):  # type: ignore[misc]
+class PackedTable(faust.Table[bytes, bytes]):
     """
     User id to packed record.
 
-    Faust's own writing methods are closed: they would take the partition from whatever event came last, and send unconfirmed.
+    Faust's own writing methods are closed: they would take the partition from whatever event came last, and send
+    unconfirmed.
     """
 
     outbox: Outbox
@@ -32,23 +35,27 @@ class PackedTable(faust.Table):  # type: ignore[misc]
         app.tables.add(table)
         return table
 
+    @property
+    def _memory(self) -> Store[bytes, bytes]:
+        return cast("Store[bytes, bytes]", self.data)
+
     def stored(self, users: Sequence[str]) -> list[bytes | None]:
         """Return the packed records of users, None for those without one."""
-        data = self.data.data
+        data = self._memory.data
         return [data.get(user.encode()) for user in users]
 
     def put(self, user: str, partition: int, value: bytes) -> None:
-        """Store a record and queue its changelog message; the caller flushes the outbox before anything is committed."""
+        """Store a record and queue its changelog message; the caller flushes the outbox before any commit."""
         key = user.encode()
-        self.data.data[key] = value
+        self._memory.data[key] = value
         # Faust's memory store drops a lost partition's keys by this, and fills it on recovery only.
-        self.data._key_partition[key] = partition  # noqa: SLF001
+        self._memory._key_partition[key] = partition  # noqa: SLF001
         self.outbox.send(self.changelog_topic.get_topic_name(), key=key, value=value, partition=partition)
 
     def of_partition(self, partition: int) -> Iterator[bytes]:
         """Yield the records of one partition's users."""
-        partitions = self.data._key_partition  # noqa: SLF001
-        return (value for key, value in self.data.data.items() if partitions.get(key) == partition)
+        partitions = self._memory._key_partition  # noqa: SLF001
+        return (value for key, value in self._memory.data.items() if partitions.get(key) == partition)
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         """Let the records be checked before the first event."""
@@ -56,10 +63,10 @@ class PackedTable(faust.Table):  # type: ignore[misc]
         if self.check_recovered is not None:
             await self.check_recovered({tp.partition for tp in active_tps})
 
-    def on_key_set(self, key: Any, value: Any) -> None:
+    def on_key_set(self, key: bytes, value: bytes) -> None:
         """Refuse Faust's own way of writing."""
         raise NotImplementedError("write by put(): it knows the user's partition, and what is flushed")
 
-    def on_key_del(self, key: Any) -> None:
+    def on_key_del(self, key: bytes) -> None:
         """Refuse Faust's own way of deleting."""
         raise NotImplementedError("write by put(): an erased user leaves a marker")

@@ -7,45 +7,51 @@ Inside Faust's own extension points: assignment, rebalancing, recovery and commi
 
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 
 import faust
 from faust.transport.drivers import aiokafka as driver
+from faust.types import AppT, StreamT
 from faust.types.tuples import TP, ConsumerMessage
 
 from stream.ports import Record
 from stream.transport.progress import Batch, Progress, Stamp
 
 
-class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+class _ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        # Faust 0.15.3 writes 1500 ms into the call. A broker that holds an empty fetch for that long whatever arrives meanwhile,
-        # as librdkafka's mock cluster does, would add as much to every latency. Can go once Faust has a setting.
-        consumer._fetch_max_wait_ms = self.app.fetch_max_wait_ms  # noqa: SLF001
+        # Faust 0.15.3 writes 1500 ms into the call. A broker that holds an empty fetch for that long whatever arrives
+        # meanwhile, as librdkafka's mock cluster does, would add as much to every latency. Can go once Faust has a
+        # setting.
+        consumer._fetch_max_wait_ms = cast("TransportApp", self.app).fetch_max_wait_ms  # noqa: SLF001
         return consumer
 
 
-class _Consumer(driver.Consumer):  # type: ignore[misc]
+class _Consumer(driver.Consumer):
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    @property
+    def _ours(self) -> "TransportApp":
+        return cast("TransportApp", self.app)
 
     async def perform_seek(self) -> None:
         """Put every partition to what is committed, and begin to read the source topics anew from there."""
         await super().perform_seek()
-        places = [tp for tp in self.assignment() if tp.topic in self.app.batched]
+        places = [tp for tp in self.assignment() if tp.topic in self._ours.batched]
         starts = await self.earliest_offsets(*places) if places else {}
         for tp in places:
-            self.app.progress.expect(tp, max(self._committed_offset[tp] or 0, starts[tp]), time.monotonic())
+            self._ours.progress.expect(tp, max(self._committed_offset[tp] or 0, starts[tp]), time.monotonic())
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109 (Faust's)
         """
         Yield what was fetched: a batch for each partition of a source topic, single messages of changelogs.
 
         Args:
             timeout: Seconds to wait for anything.
         """
-        progress: Progress = self.app.progress
+        progress = self._ours.progress
         await self._seek_where_wanted(progress)
         epochs = progress.epochs()
         fetched, active = await self._wait_next_records(timeout)
@@ -59,19 +65,21 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]
             if active is not None and tp not in active and tp not in self._buffered_partitions:
                 continue
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            if tp.topic not in self.app.batched:
+            if tp.topic not in self._ours.batched:
                 for record in records:
                     yield tp, self._to_message(tp, record)
                 continue
-            for start in range(0, len(records), self.app.batch_max):
+            for start in range(0, len(records), self._ours.batch_max):
                 stamp = progress.stamp(tp, epochs)
                 if stamp is not None:
-                    yield tp, _message(tp, records[start : start + self.app.batch_max], stamp, generation)
+                    yield tp, _message(tp, records[start : start + self._ours.batch_max], stamp, generation)
 
     async def _seek_where_wanted(self, progress: Progress) -> None:
         """Seek here, between two fetches, and nowhere else: so no fetch can run beside it."""
         assigned = self.assignment()
-        ends = {tp: self.highwater(tp) or 0 for tp in assigned if tp.topic in self.app.batched}
+        ends: dict[tuple[str, int], int] = {
+            tp: self.highwater(tp) or 0 for tp in assigned if tp.topic in self._ours.batched
+        }
         if self.flow_active:
             progress.check_idle(ends, time.monotonic())
         progress.forget(set(progress.epochs()) - set(ends))
@@ -82,22 +90,23 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]
         """
         Return the offset to commit: what our agents have made safe, never what Faust counts as acknowledged.
 
-        Faust 0.15.3 acknowledges in `finally`, whatever happened, and its own search for gaps can commit past a message in flight (#606).
+        Faust 0.15.3 acknowledges in `finally`, whatever happened, and its own search for gaps can commit past a
+        message in flight (#606).
         """
         self._acked[tp].clear()
         self._acked_index[tp].clear()
         self._gap[tp].clear()
-        safe: int | None = self.app.progress.safe(tp)
-        return safe
+        return self._ours.progress.safe(tp)
 
 
 def _message(tp: TP, records: list[Any], stamp: Stamp, generation: int) -> ConsumerMessage:
     """Return a batch as one message of Faust's; without the generation a stream drops it silently."""
     last = records[-1]
-    value = Batch(stamp, [_record(record) for record in records])
+    # Faust carries a message's value to the schema as it is; `Batches` below takes it as such.
+    value: Any = Batch(stamp, [_record(record) for record in records])
     return ConsumerMessage(
-        tp.topic, tp.partition, last.offset, last.timestamp / 1000, last.timestamp_type, [], None, value, None, 0, 0, tp,
-        generation_id=generation,
+        tp.topic, tp.partition, last.offset, last.timestamp / 1000, last.timestamp_type, [], None, value, None, 0, 0,
+        tp, generation_id=generation,
     )  # fmt: skip
 
 
@@ -113,13 +122,13 @@ def _record(fetched: Any) -> Record:
     )
 
 
-class Transport(driver.Transport):  # type: ignore[misc]
+class Transport(driver.Transport):
     """Faust's transport with our consumer."""
 
     Consumer = _Consumer
 
 
-class TransportApp(faust.App):  # type: ignore[misc]
+class TransportApp(faust.App):
     """
     A Faust app on our transport.
 
@@ -140,10 +149,10 @@ class TransportApp(faust.App):  # type: ignore[misc]
         return Transport(self.conf.broker_consumer, self)
 
 
-class Batches(faust.Schema):  # type: ignore[misc]
+class Batches(faust.Schema[bytes, bytes]):
     """Passes a fetched batch through as the event's value, undecoded."""
 
-    def compile(self, app: faust.App, **_: Any) -> Callable[..., Any]:
+    def compile(self, app: AppT, **_: Any) -> Callable[..., Any]:
         """Return what Faust calls for each message."""
 
         async def decode(message: ConsumerMessage, *, propagate: bool = False) -> Any:  # noqa: ARG001 (nothing can fail)
@@ -152,7 +161,7 @@ class Batches(faust.Schema):  # type: ignore[misc]
         return decode
 
 
-async def batches(stream: faust.StreamT) -> AsyncIterator[Batch]:
+async def batches(stream: StreamT[Batch]) -> AsyncIterator[Batch]:
     """Yield the batches of a stream, each of one partition."""
     async for batch in stream:
         yield batch

@@ -6,6 +6,7 @@ Messages with an id carry CloudEvents headers (Kafka protocol binding 1.0, binar
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -64,11 +65,13 @@ class KafkaOutbox:
         partition: int | None = None,
     ) -> None:
         """Queue a message; see `stream.ports.Outbox`."""
-        where = {} if partition is None else {"partition": partition}
+        where: Any = {} if partition is None else {"partition": partition}
         while True:
             try:
                 # The callback is only for failures to be kept: a success needs no Python call of its own.
-                self._producer.produce(topic, value, key, headers=headers, on_delivery=self._delivered, **where)
+                self._producer.produce(
+                    topic, value, key, headers=list(headers) if headers else None, on_delivery=self._delivered, **where
+                )
             except BufferError:
                 self._producer.poll(0.05)
                 continue

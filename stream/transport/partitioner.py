@@ -24,4 +24,4 @@ class Partitioner:
         return self._of_key(key)
 
     def _hashed(self, key: bytes) -> int:
-        return (murmur2(key) & _POSITIVE) % self._partitions
+        return int(murmur2(key) & _POSITIVE) % self._partitions

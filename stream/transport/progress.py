@@ -1,9 +1,9 @@
 """
 Where each partition stands: what is safe, what must come next, and what has to be read again.
 
-Pure: no Kafka, no clock of its own. Between a fetch and an agent Faust may drop messages without a word (a suspended flow, a changed
-generation, a cancelled callback), and a seek may run beside a fetch. So every batch is held against the offset that must come next; what does
-not fit is dropped here, and read again.
+Pure: no Kafka, no clock of its own. Between a fetch and an agent Faust may drop messages without a word (a suspended
+    flow, a changed generation, a cancelled callback), and a seek may run beside a fetch. So every batch is held
+    against the offset that must come next; what does not fit is dropped here, and read again.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,10 @@ IDLE_S = 2.0
 """A partition with records to read, of which none has become safe for this long, is read again from what is safe."""
 
 LONGEST_IDLE_S = 60.0
-"""The wait doubles up to this while nothing comes: at the end of a partition may stand nothing but markers of transactions."""
+"""
+The wait doubles up to this while nothing comes: at the end of a partition may stand nothing but markers of
+transactions.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class Progress:
         return seeks
 
     def epochs(self) -> Mapping[Place, int]:
-        """Return the epochs of all partitions now; taken before a fetch, it tells whether the fetch is still good afterwards."""
+        """Return the epochs of all partitions: taken before a fetch, they tell whether it is still good afterwards."""
         return {place: p.epoch for place, p in self._partitions.items()}
 
     def stamp(self, place: Place, epochs: Mapping[Place, int]) -> Stamp | None:
@@ -103,7 +106,8 @@ class Progress:
         """
         Return what of a batch is to be processed now, None for nothing.
 
-        A gap is believed only at the beginning of an epoch; elsewhere it may be a lost batch, and reading begins anew before it.
+        A gap is believed only at the beginning of an epoch; elsewhere it may be a lost batch, and reading begins anew
+        before it.
         """
         partition = self._partitions.get(batch.place)
         if partition is None or partition.epoch != batch.stamp.epoch:

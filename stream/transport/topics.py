@@ -1,9 +1,11 @@
 """
 The topics on the broker: made with the right settings, and checked before anything depends on them.
 
-Changelogs are compacted and never deleted, with an hour before compaction (`docs/decisions`); partitions are fixed for good.
+Changelogs are compacted and never deleted, with an hour before compaction (`docs/decisions`); partitions are fixed
+for good.
 """
 
+import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -18,9 +20,12 @@ from stream.transport.clients import client_config
 
 TABLES = ("learners", "academics")
 PER_USER = ("interactions", "academics", "prediction-requests", "erasures")
-"""Topics that must have as many partitions as the tables: an agent reads a user's state on the partition of the event."""
+"""
+Topics that must have as many partitions as the tables: an agent reads a user's state on the partition of the event.
+"""
 
 _TIMEOUT_S = 15.0
+_POLL_S = 0.05
 _HOUR_MS = 3_600_000
 
 
@@ -83,7 +88,7 @@ def ensure(settings: Settings) -> list[str]:
             for t in missing
         ]
         _settle(admin.create_topics(new, operation_timeout=_TIMEOUT_S, request_timeout=_TIMEOUT_S), settings)
-        existing = _partitions(admin, settings)
+        existing = _await_shown(admin, settings, {topic.name for topic in missing})
     problems = problems_of(settings, existing, _cleanup(admin, settings, existing))
     if problems:
         raise BadTopics("; ".join(problems))
@@ -107,8 +112,9 @@ def problems_of(settings: Settings, partitions: dict[str, int], cleanup: dict[st
             continue
         if topic.partitions_matter and found != topic.partitions:
             problems.append(
-                f"topic {topic.name}: expected {topic.partitions} partitions, found {found}; set STREAM_PARTITIONS={found} if all "
-                "topics have as many, else make it anew: more partitions would move users away from their state"
+                f"topic {topic.name}: expected {topic.partitions} partitions, found {found}; "
+                f"set STREAM_PARTITIONS={found} if all topics have as many, else make it anew: "
+                "another number of partitions would move users away from their state"
             )
         policy = cleanup.get(topic.name)
         expected = topic.config["cleanup.policy"]
@@ -128,6 +134,14 @@ def _partitions(admin: AdminClient, settings: Settings) -> dict[str, int]:
             f"no Kafka broker answers at {settings.broker} (STREAM_BROKER): {error.args[0].str()}"
         ) from error
     return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+
+
+def _await_shown(admin: AdminClient, settings: Settings, created: set[str]) -> dict[str, int]:
+    """Return the partitions of all topics, once those just created are among them: a broker may confirm first and show later."""
+    end = time.monotonic() + _TIMEOUT_S
+    while not created <= (existing := _partitions(admin, settings)).keys() and time.monotonic() < end:
+        time.sleep(_POLL_S)
+    return existing
 
 
 def _cleanup(admin: AdminClient, settings: Settings, existing: Iterable[str]) -> dict[str, str]:

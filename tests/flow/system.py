@@ -2,6 +2,7 @@
 The product as it is deployed: its own commands as processes, on the real broker, and a consumer that reads what comes out.
 """
 
+import subprocess
 import sys
 import time
 import urllib.request
@@ -12,9 +13,11 @@ from typing import Any
 
 import orjson
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Message as KafkaMessage
 
 from stream.demo.source import send
 from stream.models.features import COLUMN
+from stream.ports import Record
 from stream.settings import Settings
 from stream.transport import topics
 from stream.transport.clients import consumer_config
@@ -113,17 +116,24 @@ class System:
         outbox.flush_now()
         return answers
 
-    def read(self, *names: str, until: Callable[[list[Message]], bool], within_s: float = WAIT_S) -> list[Message]:
-        """
-        Return the messages of topics from their beginning, read until enough have come.
+    def command(self, *arguments: str, within_s: float = WAIT_S, **options: object) -> "subprocess.CompletedProcess[str]":
+        """Run one command of ours to its end, with the system's settings and these on top."""
+        given = {f"STREAM_{key.upper()}": text_of(value) for key, value in options.items()}
+        variables = [f"{key}={value}" for key, value in (self.environment("command") | given).items()]
+        return subprocess.run(
+            ["env", *variables, sys.executable, "-m", "stream.cli", *arguments],
+            cwd=self.folder, capture_output=True, text=True, timeout=within_s, check=False,
+        )  # fmt: skip
 
-        Each has its topic under `_topic` and its key under `_key`.
+    def records(self, *names: str, until: Callable[[list[Record]], bool], within_s: float = WAIT_S) -> list[Record]:
+        """
+        Return the raw messages of topics from their beginning, read until enough have come; `topic` is the design's name.
 
         Raises:
             AssertionError: If too little came in time.
         """
         consumer = Consumer(consumer_config(self.settings, self.prefix + "reader"))
-        found: list[Message] = []
+        found: list[Record] = []
         try:
             consumer.assign(
                 [
@@ -137,13 +147,40 @@ class System:
             deadline = time.monotonic() + within_s
             while not until(found):
                 assert time.monotonic() < deadline, f"only {len(found)} messages of {names} in {within_s} s; {self.words()}"
-                for message in consumer.consume(1_000, 0.1):
-                    if message.error() is None and message.value() is not None:
-                        value = orjson.loads(message.value())
-                        found.append(value | {"_topic": message.topic(), "_key": (message.key() or b"").decode()})
+                found += [
+                    _record(message, self.settings.topic_prefix)
+                    for message in consumer.consume(1_000, 0.1)
+                    if message.error() is None
+                ]
         finally:
             consumer.close()
         return found
+
+    def read(self, *names: str, until: Callable[[list[Message]], bool], within_s: float = WAIT_S) -> list[Message]:
+        """
+        Return the messages of topics from their beginning, read until enough have come; see `records`.
+
+        Each has its topic under `_topic` and its key under `_key`.
+        """
+        found: list[Message] = []
+        taken = 0
+
+        def enough(records: list[Record]) -> bool:
+            nonlocal taken
+            found.extend(_parsed(record) for record in records[taken:] if record.value is not None)
+            taken = len(records)
+            return until(found)
+
+        self.records(*names, until=enough, within_s=within_s)
+        return found
+
+    def events(self, type_: str, count: int = 1, within_s: float = WAIT_S) -> list[Message]:
+        """Return the messages of one type on `model-events`, at least so many."""
+
+        def of_type(messages: list[Message]) -> list[Message]:
+            return [message for message in messages if message["type"] == type_]
+
+        return of_type(self.read("model-events", until=lambda found: len(of_type(found)) >= count, within_s=within_s))
 
     def words(self) -> str:
         """Return the latest lines of every log."""
@@ -176,6 +213,29 @@ class System:
         return value
 
 
+def _record(message: KafkaMessage, prefix: str) -> Record:
+    return Record(
+        topic=(message.topic() or "").removeprefix(prefix),
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        key=message.key(),
+        value=message.value(),
+        timestamp_s=message.timestamp()[1] / 1000,
+        headers=_headers(message),
+    )
+
+
+def _headers(message: KafkaMessage) -> tuple[tuple[str, bytes | None], ...]:
+    headers = message.headers() or []
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    return tuple((name, value.encode() if isinstance(value, str) else value) for name, value in pairs)
+
+
+def _parsed(record: Record) -> Message:
+    message: Message = orjson.loads(record.value or b"")
+    return message | {"_topic": record.topic, "_key": (record.key or b"").decode()}
+
+
 def distinct(messages: Iterable[Message], key: str) -> list[Message]:
     """Return the first message of each id."""
     first: dict[str, Message] = {}
@@ -186,7 +246,8 @@ def distinct(messages: Iterable[Message], key: str) -> list[Message]:
 
 def answers_before(example: Message) -> int:
     """Return how many answers the user had given, as the state knew when this one was predicted."""
-    return round(example["features"][COLUMN["answers"]] * 100)
+    answers: float = example["features"][COLUMN["answers"]]
+    return round(answers * 100)
 
 
 def answer(user: str, number: int, **fields: Any) -> tuple[str, Message]:
