@@ -125,6 +125,17 @@ def predicts_before_any_answer(predictor: Predictor, batch: Batch) -> None:
     is_in_range(predictor.predict(hidden, batch.questions, batch.features), len(batch.questions.row))
 
 
+def nobody_is_no_trouble(predictor: Predictor) -> None:
+    """A batch of no users has no states and no forecasts."""
+    batch = make_batch(1, 1, 0)
+    nobody = take(batch.answers, np.zeros(0, np.int64))
+    hidden = predictor.rebuild(learner.remembered(learner.new_learners(0, 10)))
+    next_hidden, forecast = predictor.step(hidden, nobody, batch.questions, batch.features, batch.after)
+    assert next_hidden.shape == hidden.shape == (0, predictor.hidden_size)
+    is_in_range(forecast, 0)
+    is_in_range(predictor.predict(hidden, batch.questions, batch.features), 0)
+
+
 def is_in_range(forecast: Forecast, count: int) -> None:
     """A probability is never 0 or 1, a spread never 0, and all is finite float32."""
     for column in (forecast.p_correct, forecast.mu, forecast.sigma):

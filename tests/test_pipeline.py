@@ -319,6 +319,10 @@ def test_a_batch_equals_its_events_one_at_a_time(
             [t.p_correct for t in prediction.targets], abs=2e-3
         )
         assert found.mastery == pytest.approx(prediction.mastery, abs=2e-3)
+    of_time = {prediction.prediction_id: prediction for prediction in times(said)}
+    for time in times(expected):
+        medians = [target.p50 for target in of_time[time.prediction_id].targets]
+        assert medians == pytest.approx([target.p50 for target in time.targets], rel=1e-2)
 
 
 @every_predictor

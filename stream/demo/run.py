@@ -54,8 +54,8 @@ IN_FLIGHT = 1_000
 TRAINER_LAG = 2_000
 """Examples that the trainer may be behind, for the same reason."""
 
-LEARNING_BACKLOG = 1_000
-"""Answers that may come by while an update runs, so that a slow machine learns as often as a fast one."""
+LEAST_BACKLOG, UPDATES = 1_000, 20
+"""Answers that may come by while an update runs, or a share of all: so a slow machine learns as often as a fast one."""
 
 _STALL_S = 120.0
 _START_S = 60.0
@@ -105,7 +105,7 @@ def run_demo(options: DemoOptions, settings: Settings) -> int:
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     folder = Path(tempfile.mkdtemp(prefix="learnerstream-demo-"))
     try:
-        report = _Demo(options, settings, folder).run(events, total)
+        report = _Demo(options, settings, folder, total).run(events)
     except KeyboardInterrupt:
         # A second Ctrl-C while it ends must not leave processes behind.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -159,9 +159,10 @@ def _check_port(host: str, port: int) -> None:
 class _Demo:
     """One run."""
 
-    def __init__(self, options: DemoOptions, settings: Settings, folder: Path) -> None:
+    def __init__(self, options: DemoOptions, settings: Settings, folder: Path, total: int) -> None:
         self._options = options
         self._broker = EmbeddedBroker()
+        self._total = total
         self._folder = folder
         self._settings = settings.model_copy(
             update={
@@ -175,7 +176,7 @@ class _Demo:
                 "redis_url": None,
                 "worker_metrics_port": options.port,
                 "trainer_metrics_port": 0,
-                "trainer_backlog": LEARNING_BACKLOG,
+                "trainer_backlog": max(LEAST_BACKLOG, total // UPDATES),
                 "publish_items_every_s": 0.5,
                 "session_timeout_s": 30.0,
                 # The embedded broker holds an empty fetch for the whole wait, whatever comes meanwhile.
@@ -191,7 +192,7 @@ class _Demo:
         self._failure: BaseException | None = None
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
-    def run(self, events: Iterable[Event], total: int) -> dict[str, Any]:
+    def run(self, events: Iterable[Event]) -> dict[str, Any]:
         """Run to the end, and return the report."""
         watcher = threading.Thread(target=self._guard, args=(self._watch,), name="watcher", daemon=True)
         source = threading.Thread(target=self._guard, args=(self._feed, events), name="source", daemon=True)
@@ -201,15 +202,15 @@ class _Demo:
             self._await_start()
             started = time.monotonic()
             source.start()
-            with self._showing(total, started) as show:
-                self._await_end(source, total, show)
+            with self._showing(started) as show:
+                self._await_end(source, show)
             seconds = time.monotonic() - started
         finally:
             self._stopping.set()
             self._stop()
             watcher.join(timeout=2)
         report = self._tally.report(seconds, self._committed(["interactions", "academics"], self._settings.group))
-        self._check(report, total)
+        self._check(report)
         return report
 
     def _start(self, command: str) -> subprocess.Popen[bytes]:
@@ -242,7 +243,7 @@ class _Demo:
                 raise DemoFailed(f"the trainer did not start within {_START_S:.0f} s:\n" + self._last_words("trainer"))
             time.sleep(0.1)
 
-    def _await_end(self, source: threading.Thread, total: int, show: "_Show") -> None:
+    def _await_end(self, source: threading.Thread, show: "_Show") -> None:
         moved_at, progress = time.monotonic(), (-1, -1)
         while True:
             time.sleep(0.1)
@@ -255,16 +256,16 @@ class _Demo:
             if now != progress:
                 moved_at, progress = time.monotonic(), now
             idle_s = time.monotonic() - moved_at
-            if not source.is_alive() and self._tally.answered >= total and idle_s > _QUIET_S:
+            if not source.is_alive() and self._tally.answered >= self._total and idle_s > _QUIET_S:
                 return
             if idle_s > _STALL_S:
                 raise DemoFailed(
-                    f"nothing has moved for {_STALL_S:.0f} s at {self._tally.answered} of {total} answers:\n"
+                    f"nothing has moved for {_STALL_S:.0f} s at {self._tally.answered} of {self._total} answers:\n"
                     + self._last_words("worker") + self._last_words("trainer")
                 )  # fmt: skip
 
     @contextmanager
-    def _showing(self, total: int, started: float) -> "Iterator[_Show]":
+    def _showing(self, started: float) -> "Iterator[_Show]":
         """Give what shows the state: a live table, a progress bar, or nothing where there is no terminal."""
         console = Console(stderr=True)
         if not console.is_terminal:
@@ -272,11 +273,11 @@ class _Demo:
         elif self._options.headless:
             columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             with Progress(*columns, console=console, transient=True) as bar:
-                task = bar.add_task("answers", total=total)
+                task = bar.add_task("answers", total=self._total)
                 yield lambda tally: bar.update(task, completed=tally.answered)
         else:
             with Live(console=console, refresh_per_second=4) as live:
-                yield lambda tally: live.update(render(tally, total, time.monotonic() - started))
+                yield lambda tally: live.update(render(tally, self._total, time.monotonic() - started))
 
     def _guard(self, work: Callable[..., None], *arguments: object) -> None:
         """Run a thread's work, and keep its error for the main thread."""
@@ -358,11 +359,13 @@ class _Demo:
                 child.kill()
                 child.wait()
 
-    def _check(self, report: Mapping[str, Any], total: int) -> None:
+    def _check(self, report: Mapping[str, Any]) -> None:
         """Hold the demo to its word: one prediction of a kind for each answer, none doubled, none lost."""
         counts = report["predictions"]
         problems = [
-            f"{counts[k]} {k} predictions for {total} answers" for k in ("correctness", "time") if counts[k] != total
+            f"{counts[k]} {k} predictions for {self._total} answers"
+            for k in ("correctness", "time")
+            if counts[k] != self._total
         ]
         if report["distinct_prediction_ids"] != sum(counts.values()):
             problems.append(f"{report['distinct_prediction_ids']} distinct ids of {sum(counts.values())} predictions")

@@ -163,6 +163,8 @@ class Dkt:
         Raises:
             InferenceError: Like `step`.
         """
+        if not len(hidden):
+            return hidden.copy(), np.zeros(0, np.float32)
         known = np.where(skills <= len(self._vocabulary.keys), skills, 0)
         users = np.arange(len(hidden))
         before = np.zeros(len(hidden), np.float32)
@@ -190,6 +192,10 @@ class Dkt:
         features: NDArray[np.float32],
         after: NDArray[np.bool_],
     ) -> tuple[Hidden, Forecast]:
+        if not len(hidden):
+            # onnxruntime ends the whole process over an LSTM of an empty batch.
+            none = np.zeros(0, np.float32)
+            return hidden.copy(), Forecast(none, none, none)
         if not len(questions.row):
             # onnxruntime's ReduceSum gives another shape where nothing is summed: one is asked that nobody reads.
             hidden, read_by_nobody = self._run(hidden, answered, _ANY_QUESTION, _ANY_FEATURES, np.zeros(1, bool))

@@ -297,6 +297,8 @@ def test_what_a_model_may_not_hold_is_refused(folder: Path, spoil: Spoil) -> Non
     """Tensors outside the file, foreign operators and functions never reach the runtime, wherever they hide."""
     model = onnx.load_model_from_string(networks.random_model())
     spoil(model)
+    with pytest.raises(ArtifactError, match="expected"):
+        check_model(model.SerializeToString())
     replace_file(folder, MODEL, model.SerializeToString())
     with pytest.raises(ArtifactError, match="expected"):
         load(folder, variant="champion")

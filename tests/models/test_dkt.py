@@ -185,6 +185,21 @@ def test_unknown_skills_share_one_row() -> None:
     assert said[0] == said[1]
 
 
+def test_replay_of_nobody() -> None:
+    """No runs lead to no states: onnxruntime is not asked, for it would end the process."""
+    dkt = networks.random_dkt()
+    runs = some_runs(seed=4, users=3, length=1).take(np.zeros(0, np.int64))
+    hidden, p = dkt.replay(
+        np.zeros((0, dkt.hidden_size), np.float16),
+        runs.skills[:, 0],
+        runs.correct[:, 0],
+        runs.time[:, 0],
+        runs.level[:, 0],
+        runs.features[:, 0],
+    )
+    assert (len(hidden), len(p)) == (0, 0)
+
+
 def test_replay_says_what_a_step_says() -> None:
     """Answers kept as the network's inputs lead to the same states and forecasts as answers that come live."""
     dkt = networks.random_dkt()

@@ -30,6 +30,12 @@ def test_predicts_before_any_answer(make: Make, batch: laws.Batch) -> None:
 
 
 @every_predictor
+def test_nobody_is_no_trouble(make: Make) -> None:
+    """A batch of no users is answered by nothing, and harms nothing."""
+    laws.nobody_is_no_trouble(make())
+
+
+@every_predictor
 @settings(max_examples=10)
 @given(batch=laws.batches())
 def test_probabilities_are_never_certain(make: Make, batch: laws.Batch) -> None:

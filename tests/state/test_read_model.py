@@ -100,6 +100,18 @@ def test_a_user_forgotten_while_redis_is_away_is_gone() -> None:
     assert server.hashes == {}
 
 
+def test_what_failed_does_not_outlive_forgetting() -> None:
+    """A user who is forgotten while a write is under way that then fails is gone all the same."""
+    server = FakeRedis()
+    server.hashes["learnerstream:latest:u-1"] = {"time": b"1"}
+    with running(server) as model:
+        model.forget("u-1")
+        model._put_back([("u-1", {"risk": b"2"})])
+        model.start()
+        wait(server, True)
+    assert server.hashes == {}
+
+
 def test_waiting_is_bounded_and_costs_no_erasure() -> None:
     """Beyond the bound the users who wait longest are dropped and counted; whom to forget is never dropped."""
     server, telemetry = FakeRedis(), Counting()

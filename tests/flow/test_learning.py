@@ -1,0 +1,211 @@
+"""Worker and trainer together, on the real broker: answers in, predictions out, and a model that learns meanwhile."""
+
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from schemas import TOPICS
+from stream.demo.simulator import simulate
+from stream.models.artifacts import MODEL
+from stream.models.dkt import KNOWLEDGE
+from stream.ports import Record
+from tests.broker.kafka import KafkaServer
+from tests.flow.releases import announce, make_release
+from tests.flow.system import Message, System, answer, distinct
+
+pytestmark = pytest.mark.timeout(240)
+
+ANSWERS = 6_000
+VERSION = "stream_model_version"
+
+
+@pytest.fixture(scope="module")
+def learned(kafka: KafkaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Give a system through which simulated events have gone, and which has swapped to a model that it learned from them."""
+    system = System(
+        tmp_path_factory.mktemp("learned"),
+        kafka.bootstrap,
+        f"t{secrets.token_hex(6)}-",
+        {"gate_answers": 400, "update_seconds": 3, "learn_from": 400, "trainer_backlog": 500},
+    )
+    system.create_topics()
+    system.start("worker")
+    system.start("trainer")
+    assert system.send(simulate(5, answers=ANSWERS)) == ANSWERS
+    system.examples(ANSWERS)
+    system.await_metric("worker", VERSION, lambda version: version > 0, within_s=120)
+    system.send(answer(f"newcomer-{user}", number) for number in range(5) for user in range(20))
+    yield system
+    system.end()
+
+
+def test_every_answer_is_predicted_once_of_each_kind(learned: System) -> None:
+    """There are as many predictions of correctness and of time as answers, risks too, and no id comes twice."""
+    answers = ANSWERS + 100
+    found = {kind: learned.predictions(kind, answers) for kind in ("correctness", "time")}
+    found["risk"] = learned.predictions("risk", 1_000)
+    assert {kind: len(messages) for kind, messages in found.items() if kind != "risk"} == {
+        "correctness": answers,
+        "time": answers,
+    }
+    ids = Counter(m["prediction_id"] for messages in found.values() for m in messages)
+    assert set(ids.values()) == {1}
+    assert not learned.metric("worker", "stream_repeated_events_total")
+
+
+def test_a_better_model_goes_live_by_itself(learned: System) -> None:
+    """The gate let a candidate through on answers that came after it was frozen, and the worker says that it swapped."""
+    promoted = [event for event in learned.events("gate_decided") if event["promoted"]]
+    assert promoted
+    assert all(e["n"] >= 400 and e["logloss_candidate"] < e["logloss_fallback"] for e in promoted)
+    swapped = learned.events("model_swapped")
+    assert {e["version"] for e in swapped} <= {e["candidate_version"] for e in promoted} | {None}
+    assert learned.metric("worker", "stream_model_swaps_total") >= 1
+
+
+def test_predictions_after_the_swap_name_the_version(learned: System) -> None:
+    """Before the swap it is the fallback that predicts and says so, afterwards a version of the gate's."""
+    found = [m for m in learned.predictions("correctness", ANSWERS + 100) if m["user_id"].startswith("newcomer-")]
+    assert len(found) == 100
+    served = {e["version"] for e in learned.events("model_swapped")}
+    for message in found:
+        assert message["model"]["version"] in served
+        assert message["model"]["variant"] == "champion"
+        assert message["fallback"] is False
+    first = next(m for m in learned.predictions("time", ANSWERS) if m["source"]["offset"] == 0)
+    assert first["fallback"] is True
+    assert first["model"] == {"name": KNOWLEDGE, "version": 0, "variant": "fallback"}
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("predictions.correctness", ANSWERS),
+        ("predictions.time", ANSWERS),
+        ("predictions.risk", 1_000),
+        ("training-examples", ANSWERS),
+        ("model-updates", 1),
+        ("model-events", 3),
+        ("item-parameters", 100),
+    ],
+)
+def test_every_message_keeps_its_contract(learned: System, name: str, count: int) -> None:
+    """What is on a topic fits its schema and carries its key; predictions and examples have CloudEvents headers."""
+    for record in learned.records(name, until=lambda found: len(found) >= count):
+        message = TOPICS[name].adapter.validate_json(record.value or b"")
+        assert message.schema_version == 1
+        if name in {"model-updates", "model-events"}:
+            assert record.key == KNOWLEDGE.encode()
+        elif name != "item-parameters":
+            assert record.key == message.user_id.encode()
+            assert_cloud_event(record, name)
+
+
+def assert_cloud_event(record: Record, name: str) -> None:
+    """Hold a message's headers to CloudEvents 1.0 in Kafka's binary mode, and its id to that in the message."""
+    headers = {header: (value or b"").decode() for header, value in record.headers}
+    id_field = "example_id" if name == "training-examples" else "prediction_id"
+    message = TOPICS[name].adapter.validate_json(record.value or b"")
+    assert headers["ce_id"] == getattr(message, id_field)
+    assert headers["ce_type"] == f"learnerstream.{name}.v1"
+    assert headers["ce_source"] == "/learnerstream"
+    assert headers["ce_specversion"] == "1.0"
+    assert headers["ce_time"]
+
+
+def test_one_users_predictions_stand_in_the_order_of_the_answers(learned: System) -> None:
+    """On a prediction topic a user's offsets of the source rise: a consumer may take the last for the latest."""
+    by_user: dict[str, list[int]] = {}
+    for message in learned.predictions("correctness", ANSWERS):
+        by_user.setdefault(message["user_id"], []).append(message["source"]["offset"])
+    assert all(first < second for offsets in by_user.values() for first, second in pairwise(offsets))
+
+
+def test_a_worker_that_starts_late_serves_the_same_model(system: System) -> None:
+    """The announced model serves from a worker's very first prediction, also in one that comes later."""
+    announce(system, make_release(system, 3))
+    system.send(answer(f"user-{user}", number) for number in range(4) for user in range(20))
+    system.start("worker")
+    assert {m["model"]["version"] for m in system.predictions("correctness", 80)} == {3}
+    system.start("worker-2")
+    assert system.await_metric("worker-2", VERSION, lambda version: version > 0) == 3
+    system.processes["worker"].stop(timeout_s=30)
+    system.send(answer(f"user-{user}", 4) for user in range(20))
+    found = system.predictions("correctness", 100)
+    assert {(m["model"]["version"], m["fallback"]) for m in found} == {(3, False)}
+
+
+def population(system: System, answers: int) -> Message:
+    """Return the population's parameters as soon as they count so many answers or more."""
+
+    def latest(found: list[Message]) -> Message:
+        return max((m for m in found if m["subject"] == "population"), key=lambda m: m["version"], default={"answers": 0})
+
+    found = system.read("item-parameters", until=lambda found: latest(found)["answers"] >= answers)
+    return latest(found)
+
+
+def test_a_restarted_trainer_goes_on(system: System) -> None:
+    """The champion stays, versions go on, and each answer counts once in the item parameters."""
+    system.options |= {"gate_answers": 1_000_000, "update_seconds": 0.1}
+    announce(system, make_release(system, 3))
+    system.start("worker")
+    system.start("trainer")
+    system.send(answer(f"user-{user}", number) for number in range(10) for user in range(20))
+    assert population(system, 200)["answers"] == 200
+    assert system.events("update_started")[0]["candidate_version"] == 4
+    frozen = system.settings.model_store / KNOWLEDGE / "v4"
+    system.await_metric("trainer", 'stream_trainer_updates_total{outcome="frozen"}', lambda count: count == 1)
+    assert frozen.is_dir()
+    system.processes["trainer"].stop(timeout_s=30)
+    assert "trainer.ended" in system.log("trainer")
+    system.start("trainer")
+    assert system.metric("trainer", "stream_trainer_champion_version") == 3
+    system.send(answer(f"user-{user}", 10) for user in range(20))
+    assert population(system, 220)["answers"] == 220
+    system.await_metric("trainer", "stream_trainer_buffered_answers", lambda count: count == 220)
+    assert [e["candidate_version"] for e in system.events("update_started", 2)] == [4, 5]
+
+
+def test_a_trainer_killed_while_it_learns_leaves_no_half_artifact(system: System) -> None:
+    """After kill -9 in an update nothing in the store looks like a model, and a restart learns on."""
+    system.options |= {"update_seconds": 0.1, "gate_answers": 1_000_000}
+    system.start("worker")
+    system.start("trainer")
+    system.send(answer(f"user-{user}", number) for number in range(30) for user in range(40))
+    system.events("update_started")
+    system.processes["trainer"].kill()
+    store = system.settings.model_store / KNOWLEDGE
+    whole = [path for path in store.glob("v*") if {file.name for file in path.iterdir()} >= {MODEL, "manifest.json"}]
+    assert list(store.glob("v*")) == whole
+    system.start("trainer")
+    system.await_metric("trainer", 'stream_trainer_updates_total{outcome="frozen"}', lambda count: count == 1)
+    assert population(system, 1_200)["answers"] == 1_200
+
+
+def test_a_corrupted_model_is_kept_out(system: System) -> None:
+    """An announced artifact with one byte changed is refused, counted and told of; the old model serves, the next good one too."""
+    announce(system, make_release(system, 1))
+    system.start("worker")
+    system.await_metric("worker", VERSION, lambda version: version == 1)
+    bad = make_release(system, 2)
+    model = system.settings.model_store / bad.path / MODEL
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    announce(system, bad)
+    system.await_metric("worker", "stream_models_refused_total", lambda count: count >= 1)
+    refused = system.events("model_refused")[0]
+    assert refused["version"] == 2
+    assert "digest" in refused["reason"]
+    system.send(answer("ada", number) for number in range(5))
+    assert {m["model"]["version"] for m in system.predictions("correctness", 5)} == {1}
+    announce(system, make_release(system, 4))
+    system.await_metric("worker", VERSION, lambda version: version == 4)
+    system.send([answer("ada", 5)])
+    found = distinct(system.predictions("correctness", 6), "prediction_id")
+    assert Counter(m["model"]["version"] for m in found) == {1: 5, 4: 1}
