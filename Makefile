@@ -68,12 +68,13 @@ test: broker venv ## Run all tests, on a real Kafka broker and a real Redis too
 	@STREAM_REQUIRE_BROKER=1 exec $(BIN)/python -m pytest $(ARGS)
 
 .PHONY: check
-check: venv ## Check style, types, import rules and generated schemas
+check: venv ## Check style, types, import rules, generated schemas and settings
 	@$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas.generate --check
+	$(BIN)/python -m stream.reference --check
 
 # -------------------------------------------------------------------------------------------------------- servers
 

@@ -77,7 +77,7 @@ class Outcome:
 
     Attributes:
         users: The next states.
-        messages: To be sent, in the order of the events.
+        messages: To be sent; those of one user in the order of the user's events.
         dead: Events that our own code could not process.
         correct: Of each answer, bool `(A,)`.
         p_correct: What had been said of it, float32 `(A,)`.
@@ -207,7 +207,10 @@ def _wave(
     new_day = np.flatnonzero(fresh & (day > before["risk_day"]))
     after["risk_day"][new_day] = day[new_day]
     users.learners[rows] = after
-    risks = risk.score(after[new_day], users.academics[rows[new_day]], at[new_day])
+    returned = after[new_day]
+    # How long nothing came is a sign of risk, and over with this very event: it is scored as it stood before.
+    returned["last_at"] = before["last_at"][new_day]
+    risks = risk.score(returned, users.academics[rows[new_day]], at[new_day])
     messages = [
         emission.risk_prediction(wave[i].record, wave[i].event, risks, row, "first_interaction_of_day", now)
         for row, i in enumerate(new_day)

@@ -169,7 +169,7 @@ def batch_equals_one_by_one(predictor: Predictor, batch: Batch) -> None:
             batch.features[mine],
             batch.after[mine],
         )
-        np.testing.assert_allclose(alone[0], together[user], atol=HIDDEN_TOLERANCE)
+        np.testing.assert_allclose(alone[0], together[user], atol=HIDDEN_TOLERANCE, rtol=HIDDEN_TOLERANCE)
         same_forecasts(forecast_alone, forecast, mine)
 
 
@@ -238,7 +238,7 @@ def rebuild_equals_stepping(predictor: Predictor, seed: int, counts: list[int], 
                 nothing.after,
             )
     rebuilt = predictor.rebuild(learner.remembered(records))
-    np.testing.assert_allclose(rebuilt, hidden, atol=HIDDEN_TOLERANCE)
+    np.testing.assert_allclose(rebuilt, hidden, atol=HIDDEN_TOLERANCE, rtol=HIDDEN_TOLERANCE)
 
 
 def _columns(value: Answers | Questions) -> list[NDArray[Any]]:

@@ -188,9 +188,11 @@ class _Demo:
         self._tally = Tally()
         self._seen: dict[tuple[str, int], int] = {}
         self._learned = 0
+        self._holding = False
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._askers: dict[str, Consumer] = {}
 
     def run(self, events: Iterable[Event]) -> dict[str, Any]:
         """Run to the end, and return the report."""
@@ -209,7 +211,9 @@ class _Demo:
             self._stopping.set()
             self._stop()
             watcher.join(timeout=2)
-        report = self._tally.report(seconds, self._committed(["interactions", "academics"], self._settings.group))
+        report = self._tally.report(seconds, self._committed(self._settings.group, "interactions", "academics"))
+        for asker in self._askers.values():
+            asker.close()
         self._check(report)
         return report
 
@@ -246,11 +250,11 @@ class _Demo:
     def _await_end(self, source: threading.Thread, show: "_Show") -> None:
         moved_at, progress = time.monotonic(), (-1, -1)
         while True:
-            time.sleep(0.1)
+            time.sleep(0.2)
             self._check_children()
             if self._failure is not None:
                 raise DemoFailed(f"the demo's own consumer or source failed: {self._failure!r}") from self._failure
-            self._learned = self._committed(["training-examples"], f"{self._settings.group}-trainer")
+            self._learned = self._committed(f"{self._settings.group}-trainer", "training-examples")
             show(self._tally)
             now = (len(self._tally.prediction_ids) + self._tally.dead, self._learned)
             if now != progress:
@@ -295,10 +299,21 @@ class _Demo:
         feed(outbox, self._settings, events, Pace(self._options.rate), self._may_send, note)
 
     def _may_send(self) -> bool:
+        """
+        Return whether another event may go.
+
+        Once too many are on their way, none goes until half of them have arrived: the embedded broker hands out what
+        was sent together, one such set of a partition at a time, so that trickling would slow everything down.
+        """
         if self._stopping.is_set():
             raise KeyboardInterrupt
         in_flight = self._tally.answers_sent - self._tally.answered
-        return in_flight < IN_FLIGHT and self._tally.examples - self._learned < TRAINER_LAG
+        behind = self._tally.examples - self._learned
+        if self._holding:
+            self._holding = in_flight >= IN_FLIGHT // 2 or behind >= TRAINER_LAG // 2
+        else:
+            self._holding = in_flight >= IN_FLIGHT or behind >= TRAINER_LAG
+        return not self._holding
 
     def _watch(self) -> None:
         """Consume what a consumer would, from the beginning."""
@@ -326,14 +341,13 @@ class _Demo:
             raise DemoFailed(f"topic {topic} partition {partition}: expected offset {expected}, found {offset}")
         self._seen[topic, partition] = offset + 1
 
-    def _committed(self, topics: list[str], group: str) -> int:
+    def _committed(self, group: str, *topics: str) -> int:
         """Return how many records of topics a group has committed."""
-        consumer = Consumer(consumer_config(self._settings, group))
-        try:
-            partitions = [TopicPartition(self._settings.topic(t), p) for t in topics for p in range(PARTITIONS)]
-            return sum(max(p.offset, 0) for p in consumer.committed(partitions, timeout=5))
-        finally:
-            consumer.close()
+        asker = self._askers.get(group)
+        if asker is None:
+            asker = self._askers[group] = Consumer(consumer_config(self._settings, group))
+        partitions = [TopicPartition(self._settings.topic(t), p) for t in topics for p in range(PARTITIONS)]
+        return sum(max(p.offset, 0) for p in asker.committed(partitions, timeout=10))
 
     def _check_children(self) -> None:
         for name, child in self._children.items():

@@ -122,9 +122,10 @@ def feed(
         wait_s = pace.wait_s(event)
         if wait_s > 0:
             time.sleep(wait_s)
-        while not may_send():
+        if not may_send():
             outbox.flush_now()
-            time.sleep(0.005)
+            while not may_send():
+                time.sleep(0.005)
         sent(topic, event)
         send(outbox, settings.topic(topic), event)
         if number % 100 == 0:

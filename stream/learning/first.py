@@ -1,7 +1,10 @@
 """A first artifact from a file of past answers: what `stream train` does."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+
+import torch
 
 from stream.demo.answers import as_interactions, read_answers
 from stream.errors import UserError
@@ -27,6 +30,7 @@ def train_file(
     """
     if out.exists():
         raise UserError(f"{out}: exists already; choose another folder for --out")
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     answers = read_answers(file)
     buffer = Buffer(len(answers.answers), _RUN)
     total = len(answers.answers)

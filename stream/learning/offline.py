@@ -22,7 +22,7 @@ from stream.intake import Accepted
 from stream.learning.item_statistics import ItemStatistics
 from stream.learning.network import Network
 from stream.learning.runs import Buffer, Runs
-from stream.learning.update import Training, forward, shape_for
+from stream.learning.update import Training, copy_weights, forward, shape_for
 from stream.models.fallback import Fallback
 from stream.models.items import ItemTable
 from stream.models.lnirt import sigmoid
@@ -96,14 +96,14 @@ def fit(
     kept = runs.take(order[len(runs) // 10 :])
     torch.manual_seed(seed)
     network = Network(shape_for(len(buffer.skills)))
-    best, best_weights, waited = evaluate(network, held_out), _copy(network), 0
+    best, best_weights, waited = evaluate(network, held_out), copy_weights(network), 0
     training = Training(network, kept, learning_rate, seed)
     for epoch in range(epochs):
         training.epoch(lambda done=epoch: done / epochs)  # type: ignore[misc]
         figures = evaluate(network, held_out)
         tell(f"epoch {epoch + 1}: log loss {figures['logloss']:.4f}, AUC {figures['auc']:.4f} on users held out")
         if figures["logloss"] < best["logloss"]:
-            best, best_weights, waited = figures, _copy(network), 0
+            best, best_weights, waited = figures, copy_weights(network), 0
         elif (waited := waited + 1) == _PATIENCE:
             break
     network.load_state_dict(best_weights)
@@ -112,10 +112,6 @@ def fit(
 
 _PATIENCE = 3
 """Epochs without a better log loss after which training stops."""
-
-
-def _copy(network: Network) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
 def evaluate(network: Network, runs: Runs) -> dict[str, float]:

@@ -52,8 +52,12 @@ class Runs:
         return len(self.correct)
 
     def take(self, rows: NDArray[np.int64]) -> "Runs":
-        """Return some of the runs, cut to the longest among them."""
-        longest = int(self.there[rows].sum(axis=1).max(initial=1))
+        """Return some of the runs, cut behind the last answer that is there in any of them."""
+        lengths = np.where(self.there[rows], np.arange(self.there.shape[1]) + 1, 0)
+        return self.part(rows, int(lengths.max(initial=1)))
+
+    def part(self, rows: NDArray[np.int64], longest: int | None = None) -> "Runs":
+        """Return some of the runs, each cut to `longest` places."""
         return Runs(*(getattr(self, field.name)[rows, :longest] for field in fields(self)))
 
 

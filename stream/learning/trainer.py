@@ -35,7 +35,7 @@ from schemas import (
     decode_erasure,
     parameters_key,
 )
-from stream.errors import ArtifactError
+from stream.errors import ArtifactError, InferenceError
 from stream.learning.gate import Compared, Decision, decide
 from stream.learning.item_statistics import ItemStatistics
 from stream.learning.replay import predict_runs
@@ -121,6 +121,7 @@ def judge(plan: Plan, candidate: Candidate, max_bytes: int) -> tuple[Decision, i
 
     Raises:
         ArtifactError: If the artifact is not as it should be.
+        InferenceError: If it gave numbers that are not finite.
     """
     predictor = load(candidate.folder, variant="challenger", max_bytes=max_bytes)
     runs = plan.buffer.runs(since=candidate.frozen_at)
@@ -251,7 +252,7 @@ class Trainer:
             return
         try:
             decision, answers, users = judge(self.plan, candidate, self.settings.model_max_bytes)
-        except ArtifactError as error:
+        except (ArtifactError, InferenceError) as error:
             log.error("candidate.refused", version=candidate.version, reason=str(error))  # noqa: TRY400
             self.metrics.updates.labels("refused").inc()
             return

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,8 @@ from stream.learning.runs import Runs
 from stream.models import artifacts, features
 from stream.models.artifacts import Manifest, Span
 from stream.models.dkt import INPUTS, OUTPUTS
+from stream.models.lnirt import sigmoid
+from stream.models.quality import log_losses
 from stream.models.runtime import Graph
 
 BATCH_RUNS = 32
@@ -32,6 +34,14 @@ MAX_GRADIENT = 1.0
 WEIGHT_DECAY = 0.01
 TIME_WEIGHT = 0.3
 """Weight of the response times' negative log likelihood beside the answers' log loss."""
+
+HELD_OUT = 0.1
+"""Share of the answers, the newest, that is not learned from in this update."""
+
+PATIENCE = 4
+"""Epochs without a better log loss on what is held out after which an update ends."""
+
+EVALUATED_RUNS = 256
 
 MAX_UPDATE_EPOCHS = 16
 """Passes over the buffer in one update: with little data, time alone would over-fit."""
@@ -88,9 +98,8 @@ def update(wish: Wish) -> Path:
     torch.manual_seed(wish.seed)
     shape = shape_for(len(wish.skills))
     network = Network(shape) if wish.start is None else warm(shape, wish.start)
-    losses = train(network, wish.runs, wish.seconds, wish.learning_rate, wish.seed)
+    metrics = train(network, wish.runs, wish.seconds, wish.learning_rate, wish.seed)
     state_format = wish.state_format or f"lstm-{shape.layers}x{shape.hidden}-{wish.name}-{wish.version}"
-    metrics = {"train_loss": losses[-1], "epochs": float(len(losses))}
     publish(network, wish.folder, wish, state_format, metrics)
     return wish.folder
 
@@ -163,25 +172,63 @@ class Training:
         return loss.item()
 
 
-def train(network: Network, runs: Runs, seconds: float, learning_rate: float, seed: int) -> list[float]:
+def train(network: Network, runs: Runs, seconds: float, learning_rate: float, seed: int) -> dict[str, float]:
     """
-    Train in place for a bounded time, and return the mean loss of each epoch, of which the last may be cut short.
+    Train in place for a bounded time, and return the figures.
 
-    The first epoch is always whole, however short the time; at most `MAX_UPDATE_EPOCHS`.
+    The newest tenth of the answers is held out, as the gate will ask about what comes after it; the network keeps the
+    weights that said most of them, those that it started from included. So little data cannot make it worse than its
+    start. The first epoch is always whole, however short the time; there are at most `MAX_UPDATE_EPOCHS`.
 
     Raises:
         NotFiniteError: If a loss was not finite.
     """
-    training = Training(network, runs, learning_rate, seed)
+    learned, held_out = split(runs)
+    training = Training(network, learned, learning_rate, seed)
+    best, best_weights = log_loss(network, held_out), copy_weights(network)
+    figures = {"held_out_logloss_before": best, "held_out_answers": float(held_out.there.sum())}
     started = time.monotonic()
-    losses: list[float] = []
+    epochs, waited = 0, 0
 
     def progress() -> float:
-        return max(len(losses) / MAX_UPDATE_EPOCHS, (time.monotonic() - started) / seconds if losses else 0.0)
+        return max(epochs / MAX_UPDATE_EPOCHS, (time.monotonic() - started) / seconds if epochs else 0.0)
 
-    while not losses or progress() < 1:
-        losses.append(training.epoch(progress))
-    return losses
+    while waited < PATIENCE and (epochs == 0 or progress() < 1):
+        training.epoch(progress)
+        epochs += 1
+        loss = log_loss(network, held_out)
+        if loss < best:
+            best, best_weights, waited = loss, copy_weights(network), 0
+        else:
+            waited += 1
+    network.load_state_dict(best_weights)
+    return figures | {"held_out_logloss": best, "epochs": float(epochs)}
+
+
+def split(runs: Runs) -> tuple[Runs, Runs]:
+    """Return the runs to learn from, and those to be held against: the newest tenth of the answers, and only it."""
+    newest = np.quantile(runs.number[runs.there], 1 - HELD_OUT)
+    learned = replace(runs, there=runs.there & (runs.number < newest))
+    held_out = replace(runs, there=runs.there & (runs.number >= newest))
+    return learned.take(np.flatnonzero(learned.there.any(axis=1))), held_out
+
+
+def copy_weights(network: Network) -> dict[str, torch.Tensor]:
+    """Return a copy of the network's weights, for `load_state_dict`."""
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def log_loss(network: Network, runs: Runs) -> float:
+    """Return the mean log loss of the answers that are there, 0 if there are none."""
+    network.eval()
+    total, answers = 0.0, 0
+    with torch.no_grad():
+        for start in range(0, len(runs), EVALUATED_RUNS):
+            part = runs.part(np.arange(start, min(start + EVALUATED_RUNS, len(runs))))
+            logit = forward(network, part)[..., 0].numpy()[part.there]
+            total += float(log_losses(part.correct[part.there] > 0, sigmoid(logit)).sum())
+            answers += len(logit)
+    return total / max(answers, 1)
 
 
 def batches(runs: Runs, random: np.random.Generator) -> Iterator[Runs]:

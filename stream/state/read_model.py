@@ -102,6 +102,10 @@ class RedisReadModel:
                 taken = [self._pending.popitem(last=False) for _ in range(count)]
             try:
                 self._write(taken)
+            except redis.ResponseError as error:
+                # Redis is there and says no (a key of another type, no memory): asking again would hold up all others.
+                self._telemetry.failed("redis_refused")
+                log.warning("read_model.refused", error=str(error), users=len(taken))
             except redis.RedisError as error:
                 self._telemetry.failed("redis")
                 if not away:

@@ -108,10 +108,11 @@ class System:
 
     def send(self, events: Iterable[tuple[str, Mapping[str, Any]]]) -> int:
         """Send events, and return how many of them are answers."""
-        outbox = KafkaOutbox(self.settings)
+        settings = self.settings
+        outbox = KafkaOutbox(settings)
         answers = 0
         for topic, event in events:
-            send(outbox, self.settings.topic(topic), event)
+            send(outbox, settings.topic(topic), event)
             answers += event.get("type") == "quiz_complete"
         outbox.flush_now()
         return answers
@@ -132,23 +133,23 @@ class System:
         Raises:
             AssertionError: If too little came in time.
         """
-        consumer = Consumer(consumer_config(self.settings, self.prefix + "reader"))
+        settings = self.settings
+        consumer = Consumer(consumer_config(settings, self.prefix + "reader"))
         found: list[Record] = []
         try:
+            topics_of = {settings.topic(name): consumer.list_topics(settings.topic(name), timeout=10) for name in names}
             consumer.assign(
                 [
-                    TopicPartition(self.settings.topic(name), partition, 0)
-                    for name in names
-                    for partition in consumer.list_topics(self.settings.topic(name), timeout=10)
-                    .topics[self.settings.topic(name)]
-                    .partitions
+                    TopicPartition(topic, partition, 0)
+                    for topic, metadata in topics_of.items()
+                    for partition in metadata.topics[topic].partitions
                 ]
             )
             deadline = time.monotonic() + within_s
             while not until(found):
                 assert time.monotonic() < deadline, f"only {len(found)} messages of {names} in {within_s} s; {self.words()}"
                 found += [
-                    _record(message, self.settings.topic_prefix)
+                    _record(message, settings.topic_prefix)
                     for message in consumer.consume(1_000, 0.1)
                     if message.error() is None
                 ]

@@ -54,7 +54,6 @@ def test_every_answer_is_predicted_once_of_each_kind(learned: System) -> None:
     }
     ids = Counter(m["prediction_id"] for messages in found.values() for m in messages)
     assert set(ids.values()) == {1}
-    assert not learned.metric("worker", "stream_repeated_events_total")
 
 
 def test_a_better_model_goes_live_by_itself(learned: System) -> None:
