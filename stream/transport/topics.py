@@ -137,7 +137,7 @@ def _partitions(admin: AdminClient, settings: Settings) -> dict[str, int]:
 
 
 def _await_shown(admin: AdminClient, settings: Settings, created: set[str]) -> dict[str, int]:
-    """Return the partitions of all topics as soon as those just created are shown, which may be after they are confirmed."""
+    """Return the partitions of all topics, once those just created are shown: that may be after they are confirmed."""
     end = time.monotonic() + _TIMEOUT_S
     while not created <= (existing := _partitions(admin, settings)).keys() and time.monotonic() < end:
         time.sleep(_POLL_S)
