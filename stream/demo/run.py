@@ -48,7 +48,7 @@ WATCHED = (
     "dead-letters",
 )
 DEFAULT_ANSWERS = 20_000
-IN_FLIGHT = 1_000
+IN_FLIGHT = 400
 """Answers that may be on their way through the worker: far below what the embedded broker keeps of a partition."""
 
 TRAINER_LAG = 2_000
