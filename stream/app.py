@@ -218,4 +218,6 @@ def run_worker(settings: Settings) -> None:
         quiet=True,
         blocking_timeout=30,
     )
+    # Its spinner writes control characters, terminal or not.
+    worker.spinner = None
     worker.execute_from_commandline()

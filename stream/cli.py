@@ -270,15 +270,22 @@ def models_list() -> None:
     """
     from stream.models.artifacts import read_manifest
     from stream.models.dkt import KNOWLEDGE
+    from stream.transport.rollout import current
 
     settings = _settings()
-    folders = sorted((settings.model_store / KNOWLEDGE).glob("v*"), key=lambda p: int("0" + p.name[1:]))
-    if not folders:
+    versions = [path.name[1:] for path in (settings.model_store / KNOWLEDGE).glob("v*")]
+    if not versions:
         click.echo(f"no models in {settings.model_store} (STREAM_MODEL_STORE): the fallback serves")
-    for folder in folders:
-        manifest = read_manifest(folder)
+        return
+    rollout = current(settings)
+    announced = rollout.champion.version if rollout is not None and rollout.champion is not None else 0
+    for version in sorted(int(version) for version in versions if version.isdigit()):
+        manifest = read_manifest(settings.model_store / KNOWLEDGE / f"v{version}")
         figures = ", ".join(f"{name} {value:.4g}" for name, value in manifest.metrics.items())
-        click.echo(f"{manifest.name} version {manifest.version}: {manifest.trained_on.answers} answers, {figures}")
+        mark = "  <- announced" if version == announced else ""
+        click.echo(f"{manifest.name} version {version}: {manifest.trained_on.answers} answers, {figures}{mark}")
+    if not announced:
+        click.echo("none of them is announced: the fallback serves")
 
 
 @models.command("promote")

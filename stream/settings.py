@@ -134,6 +134,13 @@ class Settings(BaseSettings):
             raise ValueError(f"expected a file, found nothing at {path}")
         return path
 
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("expected a URL such as redis://127.0.0.1:6379/0")
+        return url
+
     @model_validator(mode="after")
     def _agree(self) -> "Settings":
         if self.security_protocol.startswith("SASL") and (self.sasl_username is None or self.sasl_password is None):

@@ -15,7 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from pydantic import ValidationError
 
 from schemas import ItemParameters, ModelRefused, ModelRollout, ModelSwapped, Release
@@ -127,9 +127,7 @@ class Control:
             metadata = consumer.list_topics(topic, timeout=15).topics[topic]
             if metadata.error is not None or not metadata.partitions:
                 raise ControlError(f"topic {topic} cannot be read: {metadata.error or 'it has no partitions'}")
-            partitions += [TopicPartition(topic, partition, 0) for partition in metadata.partitions]
-        for partition in partitions:
-            partition.offset, _ = consumer.get_watermark_offsets(partition, timeout=15)
+            partitions += [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in metadata.partitions]
         consumer.assign(partitions)
         return {(p.topic, p.partition) for p in partitions}
 

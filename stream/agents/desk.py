@@ -61,9 +61,16 @@ class Desk:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def ready(self) -> None:
-        """Return when the control topics have been read whole; raises `ControlError` if they cannot be."""
+        """
+        Return when the control topics have been read whole, and what they announce serves.
+
+        Raises:
+            ControlError: If they cannot be read.
+        """
         while not self.control.is_caught_up:  # noqa: ASYNC110 (a thread sets it, and may fail)
             await asyncio.sleep(_POLL_S)
+        async with self.lock:
+            self.refresh()
 
     def refresh(self) -> None:
         """Take over what the control topics have brought: between two batches, never within one."""

@@ -172,6 +172,9 @@ class _Demo:
                 "partitions": PARTITIONS,
                 "topics": "trust",
                 "security_protocol": "PLAINTEXT",
+                "ssl_ca_file": None,
+                "ssl_cert_file": None,
+                "ssl_key_file": None,
                 "model_store": folder / "models",
                 "redis_url": None,
                 "worker_metrics_port": options.port,
@@ -219,13 +222,10 @@ class _Demo:
 
     def _start(self, command: str) -> subprocess.Popen[bytes]:
         """Start a command of ours with the demo's settings; its log goes to a file."""
-        environment = dict(os.environ)
-        for name, value in self._settings.model_dump(exclude_defaults=True).items():
-            environment["STREAM_" + name.upper()] = str(value)
-        # Set even where it is the default: the caller's own environment must not reach through.
-        for name in ("redis_url", "sasl_username", "sasl_password", "ssl_ca_file", "ssl_cert_file", "ssl_key_file"):
-            environment.pop("STREAM_" + name.upper(), None)
-        environment |= {"STREAM_SECURITY_PROTOCOL": "PLAINTEXT", "STREAM_TOPIC_PREFIX": ""}
+        # The caller's own settings must not reach through, neither those of the demo nor secrets.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAM_")}
+        values = self._settings.model_dump(exclude_none=True, exclude={"sasl_username", "sasl_password", "redis_url"})
+        environment |= {f"STREAM_{name.upper()}": str(value) for name, value in values.items()}
         with (self._folder / f"{command}.log").open("wb") as log:
             return subprocess.Popen(  # noqa: S603 (our own command)
                 [sys.executable, "-m", "stream.cli", command],

@@ -83,8 +83,6 @@ class Tally:
             self.swaps += 1
         elif message["type"] == "gate_decided":
             self.gates.append(message)
-        elif message["type"] == "update_started":
-            self.updating = True
         self.updating = message["type"] == "update_started"
 
     @property

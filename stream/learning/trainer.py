@@ -20,7 +20,7 @@ from uuid import uuid4
 
 import numpy as np
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 from pydantic import ValidationError
 
@@ -148,6 +148,10 @@ class Trainer:
     version: int = 0
     replayed_to: dict[int, int] = field(default_factory=dict)
     """Offsets of `training-examples`, by partition, before which examples only fill the buffer again."""
+    rereading: set[int] = field(default_factory=set)
+    """Partitions that are still before that offset: nothing is learned or judged meanwhile: it is old news."""
+    erased_at: dict[str, float] = field(default_factory=dict)
+    """When users were erased, by Kafka's timestamps: what they did before is never learned from again."""
     _running: tuple[Future[Path], Candidate] | None = None
     _started_at: float = 0.0
     _failures: deque[float] = field(default_factory=deque)
@@ -165,18 +169,31 @@ class Trainer:
             return True
         return self.plan.buffer.count < self._running[1].frozen_at + limit
 
-    def read(self, example: TrainingExample) -> None:
-        """Take an example into the buffer and, if it is new, into the item statistics."""
+    def read(self, example: TrainingExample, partition: int, offset: int, at: float) -> None:
+        """
+        Take an example into the buffer and, if it is new, into the item statistics.
+
+        Args:
+            example: What the model saw, and what happened.
+            partition: Of `training-examples`.
+            offset: There.
+            at: Kafka's timestamp, seconds since the epoch.
+        """
+        if offset >= self.replayed_to.get(partition, 0) - 1:
+            self.rereading.discard(partition)
+        if at <= self.erased_at.get(example.user_id, 0.0):
+            return
         if example.feature_version != features.VERSION or len(example.features) != features.COUNT:
             return
         if not self.plan.buffer.add(example):
             return
         self.metrics.examples.inc()
-        if example.source.offset >= self.replayed_to.get(example.source.partition, 0):
+        if offset >= self.replayed_to.get(partition, 0):
             self.statistics.learn(example)
 
-    def forget(self, user_id: str) -> None:
-        """Drop what is kept of a user."""
+    def forget(self, user_id: str, at: float) -> None:
+        """Drop what is kept of a user; `at` is Kafka's timestamp of the erasure."""
+        self.erased_at[user_id] = max(at, self.erased_at.get(user_id, 0.0))
         self.plan.buffer.forget(user_id)
 
     def turn(self) -> None:
@@ -184,6 +201,8 @@ class Trainer:
         self.metrics.buffered.set(len(self.plan.buffer))
         if self._running is not None and self._running[0].done():
             self._take_up(*self._running)
+        if self.rereading:
+            return
         if self.plan.can_judge():
             self._judge()
         if self._running is None and self.plan.wishes_update():
@@ -392,17 +411,20 @@ def prepare_done() -> None:
 def _loop(settings: Settings, trainer: Trainer, stopping: list[int]) -> None:
     examples, erasures, updates = map(settings.topic, ("training-examples", "erasures", "model-updates"))
     consumer = Consumer(consumer_config(settings, f"{settings.group}-trainer"))
-    rewound: set[tuple[str, int]] = set()
 
     def assigned(_: Consumer, partitions: list[TopicPartition]) -> None:
         # The buffer is in memory: examples are read again from their beginning, and count as new from the committed
-        # offset on.
+        # offset on. So are erasures: they are small, and what they forbid must stay forbidden.
         committed = consumer.committed(partitions, timeout=15)
         for partition in committed:
-            if partition.topic == examples and (examples, partition.partition) not in rewound:
-                rewound.add((examples, partition.partition))
-                trainer.replayed_to[partition.partition] = max(partition.offset, 0)
+            if partition.topic == erasures:
+                partition.offset = OFFSET_BEGINNING
+            if partition.topic == examples and partition.partition not in trainer.replayed_to:
+                reached = max(partition.offset, 0)
                 partition.offset, _end = consumer.get_watermark_offsets(partition, timeout=15)
+                trainer.replayed_to[partition.partition] = reached
+                if partition.offset < reached:
+                    trainer.rereading.add(partition.partition)
         consumer.assign(committed)
 
     consumer.subscribe([examples, erasures, updates], on_assign=assigned)
@@ -446,14 +468,14 @@ def _take(message: KafkaMessage, trainer: Trainer, erasures: str, updates: str) 
     if value is None:
         return
     try:
+        _, timestamp_ms = message.timestamp()
         if message.topic() == erasures:
-            trainer.forget(decode_erasure(value).user_id)
+            trainer.forget(decode_erasure(value).user_id, timestamp_ms / 1000)
         elif message.topic() == updates:
             trainer.follow(parse(value))
         else:
             example = TrainingExample.model_validate_json(value)
-            place = example.source.model_copy(update={"partition": message.partition(), "offset": message.offset()})
-            trainer.read(example.model_copy(update={"source": place}))
+            trainer.read(example, message.partition() or 0, message.offset() or 0, timestamp_ms / 1000)
     except (ValidationError, InvalidEvent) as problem:
         log.warning("example.unreadable", topic=message.topic(), partition=message.partition(),
                     offset=message.offset(), reason=str(problem))  # fmt: skip

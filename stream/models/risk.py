@@ -28,7 +28,7 @@ _FEATURES = (
 )
 _INTERCEPT = -1.4  # a fifth at risk where all is neutral
 _SEVERITY_WEIGHTS = np.array([1, 2, 4])
-_NEUTRAL_ANSWERS = 10
+_NEUTRAL_ANSWERS, _NEUTRAL_LECTURES, _NEUTRAL_GRADES = 10, 4, 2
 _MAX_QUIET_DAYS = 30
 FACTORS = 5
 
@@ -68,10 +68,11 @@ def score(learners: learner.Records, academics: academic.Records, at: NDArray[np
 
     missed, held = _lectures(academics, kept)
     missed_lately, held_lately = _lectures(academics, recent)
-    absence = _share(missed, held, 0.05)
-    grades = (academics["grades"] * kept).sum(axis=1)
-    incidents = ((academics["incidents"] * kept[..., None]).sum(axis=1) * _SEVERITY_WEIGHTS).sum(axis=1)
     neutral = {name: value for name, value, _ in _FEATURES}
+    absence = _share(missed, held, neutral["absence_rate"], _NEUTRAL_LECTURES)
+    grades = (academics["grades"] * kept).sum(axis=1)
+    grade_sum = (academics["grade_sum"].astype(np.float64) * kept).sum(axis=1)
+    incidents = ((academics["incidents"] * kept[..., None]).sum(axis=1) * _SEVERITY_WEIGHTS).sum(axis=1)
     success = (learners["correct"] + neutral["success_rate"] * _NEUTRAL_ANSWERS) / (
         learners["answers"] + _NEUTRAL_ANSWERS
     )
@@ -79,8 +80,8 @@ def score(learners: learner.Records, academics: academic.Records, at: NDArray[np
     values = np.stack(
         [
             absence,
-            np.where(held_lately > 0, _share(missed_lately, held_lately, 0.0) - absence, 0.0),
-            _share((academics["grade_sum"].astype(np.float64) * kept).sum(axis=1), grades, neutral["grade_mean"]),
+            _share(missed_lately, held_lately, absence, _NEUTRAL_LECTURES) - absence,
+            _share(grade_sum, grades, neutral["grade_mean"], _NEUTRAL_GRADES),
             incidents,
             success,
             quiet,
@@ -97,5 +98,8 @@ def _lectures(academics: academic.Records, weeks: NDArray[np.bool_]) -> tuple[ND
     return absent + late / 2, present + absent + late
 
 
-def _share(part: NDArray[np.float64], whole: NDArray[np.float64], otherwise: float) -> NDArray[np.float64]:
-    return np.where(whole > 0, part / np.maximum(whole, 1), otherwise)
+def _share(
+    part: NDArray[np.float64], whole: NDArray[np.float64], neutral: float | NDArray[np.float64], weight: int
+) -> NDArray[np.float64]:
+    """Return a share with `weight` neutral ones added: one lecture missed of one says little."""
+    return np.asarray((part + neutral * weight) / (whole + weight))

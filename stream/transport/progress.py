@@ -140,7 +140,13 @@ class Progress:
         """
         for place, end in ends.items():
             partition = self._partitions.get(place)
-            if partition is None or end <= partition.next or now - partition.moved_at < partition.patience_s:
+            if partition is None:
+                continue
+            if end <= partition.next:
+                # Nothing to read: whatever comes next has only just come.
+                partition.moved_at = now
+                continue
+            if now - partition.moved_at < partition.patience_s:
                 continue
             self.expect(place, partition.next, now)
             self._partitions[place].patience_s = min(2 * partition.patience_s, LONGEST_IDLE_S)

@@ -7,7 +7,7 @@ The worker follows the same topic in `stream.agents.control`.
 from collections.abc import Callable
 from datetime import datetime
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from schemas import ModelRollout, Release
 from stream.errors import UserError
@@ -36,9 +36,7 @@ def read_whole(settings: Settings, names: tuple[str, ...], take: Callable[[str, 
         partitions = []
         for topic in map(settings.topic, names):
             metadata = consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
-            partitions += [TopicPartition(topic, partition, 0) for partition in metadata.partitions]
-        for partition in partitions:
-            partition.offset, _ = consumer.get_watermark_offsets(partition, timeout=_TIMEOUT_S)
+            partitions += [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in metadata.partitions]
         consumer.assign(partitions)
         waiting = {(p.topic, p.partition) for p in partitions}
         while waiting:
