@@ -69,7 +69,10 @@ def score(learners: learner.Records, academics: academic.Records, at: NDArray[np
     missed, held = _lectures(academics, kept)
     missed_lately, held_lately = _lectures(academics, recent)
     neutral = {name: value for name, value, _ in _FEATURES}
-    absence = _share(missed, held, neutral["absence_rate"], _NEUTRAL_LECTURES)
+    absence, absence_lately = (
+        _share(part, whole, neutral["absence_rate"], _NEUTRAL_LECTURES)
+        for part, whole in ((missed, held), (missed_lately, held_lately))
+    )
     grades = (academics["grades"] * kept).sum(axis=1)
     grade_sum = (academics["grade_sum"].astype(np.float64) * kept).sum(axis=1)
     incidents = ((academics["incidents"] * kept[..., None]).sum(axis=1) * _SEVERITY_WEIGHTS).sum(axis=1)
@@ -80,7 +83,7 @@ def score(learners: learner.Records, academics: academic.Records, at: NDArray[np
     values = np.stack(
         [
             absence,
-            _share(missed_lately, held_lately, absence, _NEUTRAL_LECTURES) - absence,
+            np.where(held_lately > 0, absence_lately - absence, 0.0),
             _share(grade_sum, grades, neutral["grade_mean"], _NEUTRAL_GRADES),
             incidents,
             success,
@@ -98,8 +101,6 @@ def _lectures(academics: academic.Records, weeks: NDArray[np.bool_]) -> tuple[ND
     return absent + late / 2, present + absent + late
 
 
-def _share(
-    part: NDArray[np.float64], whole: NDArray[np.float64], neutral: float | NDArray[np.float64], weight: int
-) -> NDArray[np.float64]:
+def _share(part: NDArray[np.float64], whole: NDArray[np.float64], neutral: float, weight: int) -> NDArray[np.float64]:
     """Return a share with `weight` neutral ones added: one lecture missed of one says little."""
     return np.asarray((part + neutral * weight) / (whole + weight))

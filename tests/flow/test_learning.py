@@ -4,7 +4,9 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, pairwise
+from operator import eq
 
 import pytest
 
@@ -51,11 +53,8 @@ def learned(kafka: KafkaServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
     answers = 0
     while not system.metric("worker", VERSION):
         assert answers < MOST_ANSWERS, system.words()
-        while answers % CHUNK or not answers:
-            answers += system.send(islice(events, CHUNK - answers % CHUNK))
-        system.await_metric("trainer", EXAMPLES, lambda count: count == answers)
-        answers += system.send(islice(events, 1))
-    system.examples(answers)
+        answers += system.send(islice(events, CHUNK))
+        system.await_metric("trainer", EXAMPLES, partial(eq, answers))
     answers += system.send(
         answer(f"newcomer-{user}", number) for number in range(ANSWERS_OF_EACH) for user in range(NEWCOMERS)
     )
@@ -192,15 +191,16 @@ def test_a_restarted_trainer_goes_on(system: System) -> None:
 
 def test_a_trainer_killed_while_it_learns_leaves_no_half_artifact(system: System) -> None:
     """After kill -9 in an update nothing in the store looks like a model, and a restart learns on."""
-    system.options |= {"update_seconds": 0.1, "gate_answers": 1_000_000}
+    system.options |= {"update_seconds": 60, "learn_from": 1_000, "gate_answers": 1_000_000}
     system.start("worker")
     system.start("trainer")
     system.send(answer(f"user-{user}", number) for number in range(30) for user in range(40))
     system.events("update_started")
-    system.processes["trainer"].kill()
+    system.processes.pop("trainer").kill()
     store = system.settings.model_store / KNOWLEDGE
     whole = [path for path in store.glob("v*") if {file.name for file in path.iterdir()} >= {MODEL, "manifest.json"}]
     assert list(store.glob("v*")) == whole
+    system.options |= {"update_seconds": 0.1}
     system.start("trainer")
     system.await_metric("trainer", 'stream_trainer_updates_total{outcome="frozen"}', lambda count: count == 1)
     assert population(system, 1_200)["answers"] == 1_200
