@@ -47,6 +47,9 @@ class WorkerApp(TransportApp):
     read_model: RedisReadModel | NoReadModel
     outbox: KafkaOutbox
 
+    def _create_directories(self) -> None:
+        """Make no folders: tables are in memory and on Kafka."""
+
     async def on_start(self) -> None:
         """Start reading the control topics before the first event can arrive."""
         await super().on_start()

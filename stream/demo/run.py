@@ -225,6 +225,7 @@ class _Demo:
         # The caller's own settings must not reach through, neither those of the demo nor secrets.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAM_")}
         values = self._settings.model_dump(exclude_none=True, exclude={"sasl_username", "sasl_password", "redis_url"})
+        environment["TMPDIR"] = str(self._folder)
         environment |= {f"STREAM_{name.upper()}": str(value) for name, value in values.items()}
         with (self._folder / f"{command}.log").open("wb") as log:
             return subprocess.Popen(  # noqa: S603 (our own command)

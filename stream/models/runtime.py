@@ -4,14 +4,20 @@ onnxruntime, behind the one check that matters: finite numbers, or an `Inference
 Which files may be loaded at all is `stream.models.artifacts`'.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from stream.errors import InferenceError
+
+# Since 1.31 onnxruntime sends usage data from Linux too, and writes a session file, unless this is set when it is
+# imported: what runs beside learners' data calls nobody.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime
 
 
 class Graph:

@@ -102,9 +102,7 @@ class ServerProcess:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
             self.kill()
-            raise ServerError(
-                f"{self.name} did not stop within {timeout_s} s{self._latest_lines()}"
-            ) from error
+            raise ServerError(f"{self.name} did not stop within {timeout_s} s{self._latest_lines()}") from error
         self._forget()
 
     def kill(self) -> None:

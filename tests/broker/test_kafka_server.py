@@ -115,9 +115,7 @@ def test_a_wrong_password_is_refused(kafka: KafkaServer) -> None:
 
 
 @pytest.mark.parametrize("end", [KafkaServer.stop, KafkaServer.kill], ids=["stopped", "killed"])
-def test_a_broker_comes_back_with_its_data(
-    kafka: KafkaServer, topic: str, end: Callable[[KafkaServer], None]
-) -> None:
+def test_a_broker_comes_back_with_its_data(kafka: KafkaServer, topic: str, end: Callable[[KafkaServer], None]) -> None:
     """A broker that is stopped or killed, and started again, has the same address and the same messages."""
     produce(kafka, topic, b"before")
     end(kafka)

@@ -132,9 +132,7 @@ def test_replay_is_in_time_order_over_all_users(tmp_path: Path) -> None:
 
 def test_replay_without_timestamps_goes_round(tmp_path: Path) -> None:
     """Without timestamps each user answers in turn, and who has no answer left is passed over."""
-    file = read_answers(
-        write(tmp_path, HEADER, "u,i,s,1", "u,j,s,1", "u,k,s,1", "v,i,s,1", "w,i,s,1", "w,j,s,0")
-    )
+    file = read_answers(write(tmp_path, HEADER, "u,i,s,1", "u,j,s,1", "u,k,s,1", "v,i,s,1", "w,i,s,1", "w,j,s,0"))
     assert [answer.row for answer in in_replay_order(file)] == [0, 3, 4, 1, 5, 2]
 
 

@@ -131,9 +131,7 @@ def test_answers_vary_as_those_of_an_lms_do() -> None:
     assert 0.03 < mean("duration_seconds" not in event for event in answers) < 0.07
     assert 0.07 < mean("score" in event for event in answers) < 0.13
     assert 0.05 < mean(len(event.get("skills", ())) == 2 for event in answers) < 0.25
-    suggesting = [
-        schemas.decode_interaction(json.dumps(event).encode()) for event in answers if "metadata" in event
-    ]
+    suggesting = [schemas.decode_interaction(json.dumps(event).encode()) for event in answers if "metadata" in event]
     assert 0.03 < len(suggesting) / len(answers) < 0.07
     assert all(len(schemas.next_items(event)) == 2 for event in suggesting)
 
@@ -272,11 +270,7 @@ def test_items_come_again() -> None:
 
 def test_sure_learners_are_quicker() -> None:
     """Answers with a very high true probability take less time than those on the edge."""
-    timed = [
-        (p, event["duration_seconds"])
-        for _, event, p in run()
-        if p is not None and "duration_seconds" in event
-    ]
+    timed = [(p, event["duration_seconds"]) for _, event, p in run() if p is not None and "duration_seconds" in event]
     assert mean(s for p, s in timed if p > 0.9) < 0.9 * mean(s for p, s in timed if 0.4 < p < 0.6)
 
 

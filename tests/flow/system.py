@@ -78,7 +78,9 @@ class System:
 
     def environment(self, name: str) -> dict[str, str]:
         """Return the variables of one process."""
-        values = self.settings.model_dump(exclude_defaults=True) | {"model_store": self.folder / "models"} | self.options
+        values = (
+            self.settings.model_dump(exclude_defaults=True) | {"model_store": self.folder / "models"} | self.options
+        )
         port = self.ports.setdefault(name, free_ports(1)[0])
         values |= {"worker_metrics_port": port, "trainer_metrics_port": port}
         return {f"STREAM_{key.upper()}": text_of(value) for key, value in values.items()}
@@ -117,7 +119,9 @@ class System:
         outbox.flush_now()
         return answers
 
-    def command(self, *arguments: str, within_s: float = WAIT_S, **options: object) -> "subprocess.CompletedProcess[str]":
+    def command(
+        self, *arguments: str, within_s: float = WAIT_S, **options: object
+    ) -> "subprocess.CompletedProcess[str]":
         """Run one command of ours to its end, with the system's settings and these on top."""
         given = {f"STREAM_{key.upper()}": text_of(value) for key, value in options.items()}
         variables = [f"{key}={value}" for key, value in (self.environment("command") | given).items()]
@@ -147,7 +151,9 @@ class System:
             )
             deadline = time.monotonic() + within_s
             while not until(found):
-                assert time.monotonic() < deadline, f"only {len(found)} messages of {names} in {within_s} s; {self.words()}"
+                assert time.monotonic() < deadline, (
+                    f"only {len(found)} messages of {names} in {within_s} s; {self.words()}"
+                )
                 found += [
                     _record(message, settings.topic_prefix)
                     for message in consumer.consume(1_000, 0.1)
@@ -190,7 +196,8 @@ class System:
     def examples(self, count: int) -> list[Message]:
         """Return the training examples, at least this many different ones, one of an id."""
         return distinct(
-            self.read("training-examples", until=lambda found: len({m["example_id"] for m in found}) >= count), "example_id"
+            self.read("training-examples", until=lambda found: len({m["example_id"] for m in found}) >= count),
+            "example_id",
         )
 
     def predictions(self, kind: str, count: int) -> list[Message]:
@@ -263,3 +270,16 @@ def answer(user: str, number: int, **fields: Any) -> tuple[str, Message]:
         "duration_seconds": 20.0,
         "timestamp": f"2026-03-01T{10 + number // 60 % 12:02d}:{number % 60:02d}:00Z",
     } | fields
+
+
+def await_effect(is_so: Callable[[], bool], within_s: float = WAIT_S) -> None:
+    """
+    Return as soon as something is so.
+
+    Raises:
+        AssertionError: If it is not so in time.
+    """
+    deadline = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < deadline, f"waited {within_s} s in vain"
+        time.sleep(0.1)

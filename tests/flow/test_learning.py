@@ -161,7 +161,9 @@ def population(system: System, answers: int) -> Message:
     """Return the population's parameters as soon as they count so many answers or more."""
 
     def latest(found: list[Message]) -> Message:
-        return max((m for m in found if m["subject"] == "population"), key=lambda m: m["version"], default={"answers": 0})
+        return max(
+            (m for m in found if m["subject"] == "population"), key=lambda m: m["version"], default={"answers": 0}
+        )
 
     found = system.read("item-parameters", until=lambda found: latest(found)["answers"] >= answers)
     return latest(found)

@@ -65,7 +65,9 @@ def test_kill_9_and_start_again_leaves_exact_counts(system: System) -> None:
     for kind in ("correctness", "time"):
         found = distinct(system.predictions(kind, total), "prediction_id")
         assert len(found) == total
-        assert {m["source"]["event_id"] for m in found} == {f"user-{u}-{n}" for u in range(users) for n in range(answers)}
+        assert {m["source"]["event_id"] for m in found} == {
+            f"user-{u}-{n}" for u in range(users) for n in range(answers)
+        }
 
 
 def test_two_workers_share_the_partitions(system: System) -> None:

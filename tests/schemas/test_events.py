@@ -264,9 +264,7 @@ def test_a_bad_event_is_refused_with_its_reason(raw: bytes, reason: Reason, told
 
 @every_message
 @pytest.mark.parametrize("raw", [b"", b"\xff", b"{", b'{"user_id": NaN}'])
-def test_every_message_is_refused_where_it_is_not_json(
-    decode: Decode, message: dict[str, Any], raw: bytes
-) -> None:
+def test_every_message_is_refused_where_it_is_not_json(decode: Decode, message: dict[str, Any], raw: bytes) -> None:
     """All decoders read bytes alike."""
     assert refusal(raw, decode).reason == "not_json"
 
@@ -402,9 +400,7 @@ def named(value: object) -> tuple[Target, ...]:
 
 def test_next_items_are_items_or_objects() -> None:
     """An element is an item's id or an object; where it names no topic, it is the event's."""
-    assert named(
-        ["i-2", {"topic_id": "t", "difficulty": "easy"}, {"item_id": "i-3", "topic_id": None, "more": 1}]
-    ) == (
+    assert named(["i-2", {"topic_id": "t", "difficulty": "easy"}, {"item_id": "i-3", "topic_id": None, "more": 1}]) == (
         Target(topic_id="fractions", item_id="i-2"),
         Target(topic_id="t", difficulty="easy"),
         Target(topic_id="fractions", item_id="i-3"),
@@ -423,9 +419,7 @@ def test_malformed_next_items_are_left_out() -> None:
 
 def test_at_most_16_next_items_are_read() -> None:
     """The first sixteen that can be read count."""
-    assert [target.item_id for target in named([0, *(f"i-{n}" for n in range(40))])] == [
-        f"i-{n}" for n in range(16)
-    ]
+    assert [target.item_id for target in named([0, *(f"i-{n}" for n in range(40))])] == [f"i-{n}" for n in range(16)]
 
 
 # ------------------------------------------------------------------------------------------ mangled events
@@ -437,9 +431,7 @@ json_values: st.SearchStrategy[JsonValue] = st.recursive(
     | st.integers(min_value=10**300, max_value=10**320)
     | st.floats()
     | st.text(max_size=20)
-    | st.sampled_from(
-        [MOMENT, "30000-01-01T00:00:00Z", "quiz_complete", "grade_recorded", "", "\x00", "\ud800"]
-    ),
+    | st.sampled_from([MOMENT, "30000-01-01T00:00:00Z", "quiz_complete", "grade_recorded", "", "\x00", "\ud800"]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=10,
 )
@@ -503,9 +495,7 @@ def test_any_damaged_bytes_are_read_or_refused(case: Case, at: int, piece: bytes
 
 
 @given(
-    value=st.recursive(
-        st.integers(0, 9), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner)
-    )
+    value=st.recursive(st.integers(0, 9), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner))
 )
 def test_metadata_arrives_as_it_was_sent(value: object) -> None:
     """Metadata is kept whole."""

@@ -174,9 +174,7 @@ every_message = pytest.mark.parametrize(
 
 
 @every_message
-def test_a_message_is_the_same_after_the_wire(
-    topic: str, model: type[Emitted], content: dict[str, Any]
-) -> None:
+def test_a_message_is_the_same_after_the_wire(topic: str, model: type[Emitted], content: dict[str, Any]) -> None:
     """What is written to a topic is read back by the topic's contract, with its version."""
     sent = model(**content)
     raw = sent.model_dump_json().encode()
@@ -185,9 +183,7 @@ def test_a_message_is_the_same_after_the_wire(
 
 
 @every_message
-def test_a_message_has_no_field_that_is_not_declared(
-    topic: str, model: type[Emitted], content: dict[str, Any]
-) -> None:
+def test_a_message_has_no_field_that_is_not_declared(topic: str, model: type[Emitted], content: dict[str, Any]) -> None:
     """A slip of the pen does not reach a topic."""
     with pytest.raises(ValidationError, match="Extra inputs"):
         model(**content | {"note": "x"})
@@ -260,9 +256,7 @@ def test_a_limit_belongs_to_the_higher_category(score: float, category: str) -> 
     assert RiskPrediction(**RISK | {"score": score, "category": category}).category == category
 
 
-@given(
-    score=st.floats(min_value=0, max_value=1), category=st.sampled_from(["Low", "Medium", "High", "Critical"])
-)
+@given(score=st.floats(min_value=0, max_value=1), category=st.sampled_from(["Low", "Medium", "High", "Critical"]))
 def test_a_category_is_never_at_odds_with_its_score(score: float, category: str) -> None:
     """A prediction whose category is not its score's cannot be made."""
     content = RISK | {"score": score, "category": category}
@@ -329,6 +323,4 @@ def test_parameters_name_their_subject(named: dict[str, Any]) -> None:
 def test_a_forecast_says_both_what_and_how_long() -> None:
     """A forecast without a time is none."""
     with pytest.raises(ValidationError, match="p50"):
-        Forecast.model_validate(
-            {"topic_id": "t", "p_correct": 0.5} | {k: v for k, v in TIMES.items() if k != "p50"}
-        )
+        Forecast.model_validate({"topic_id": "t", "p_correct": 0.5} | {k: v for k, v in TIMES.items() if k != "p50"})

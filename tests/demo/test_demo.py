@@ -1,0 +1,167 @@
+"""`stream demo` as a newcomer runs it: to its end, with mistakes, and stopped by Ctrl-C."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start the demo with its temporary files in `folder`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "stream.cli", "demo", *arguments],
+        env=os.environ | {"TMPDIR": str(folder)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    """Run the demo to its end, and return exit status, standard output and standard error."""
+    process = start(folder, *arguments)
+    out, err = process.communicate(timeout=150)
+    return process.returncode, out, err
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process has started and that still run."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()]
+
+
+def await_children(process: subprocess.Popen[str], folder: Path) -> dict[str, int]:
+    """Return worker and trainer by name, as soon as events flow."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        logs = "".join(path.read_text(errors="replace") for path in folder.glob("learnerstream-demo-*/trainer.log"))
+        if "trainer.started" in logs:
+            named = {}
+            for child in children_of(process.pid):
+                command = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+                named[command[3].decode()] = child
+            return named
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    raise AssertionError("the demo did not start in a minute")
+
+
+def exists(pid: int) -> bool:
+    """Return whether a process still runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_simulated_learners_are_each_predicted_once(tmp_path: Path) -> None:
+    """The report has every key of the design, and its counts are exact."""
+    report_file = tmp_path / "demo.json"
+    status, out, err = run(tmp_path, "--headless", "--events", "1500", "--port", "0", "--report", str(report_file))
+    assert status == 0, err
+    report = json.loads(report_file.read_text())
+    keys = "seconds events predictions distinct_prediction_ids latency_s swaps models live after_swap"
+    assert set(keys.split()) <= report.keys()
+    assert report["events"]["answers"] == 1_500
+    assert report["events"]["dead"] == 0
+    assert report["events"]["read"] == report["events"]["sent"] > 1_500
+    assert report["predictions"]["correctness"] == report["predictions"]["time"] == 1_500
+    assert report["predictions"]["risk"] > 0
+    assert report["distinct_prediction_ids"] == sum(report["predictions"].values())
+    assert 0 < report["latency_s"]["p50"] <= report["latency_s"]["p99"]
+    assert report["live"]["auc"] > 0.5
+    assert "1,500 answers" in out
+    assert list(tmp_path.iterdir()) == [report_file]
+
+
+def test_a_file_of_answers_is_the_source(tmp_path: Path) -> None:
+    """`--source FILE` sends each row once, and `--events` fewer of them."""
+    rows = [f"u{n % 20},i{n % 9},s{n % 3},{int(n % 5 > 1)}" for n in range(400)]
+    file = tmp_path / "answers.csv"
+    file.write_text("user_id,item_id,skill_id,correct\n" + "\n".join(rows) + "\n")
+    report_file = tmp_path / "demo.json"
+    status, _, err = run(
+        tmp_path, "--headless", "--source", str(file), "--events", "300", "--port", "0", "--report", str(report_file)
+    )
+    assert status == 0, err
+    report = json.loads(report_file.read_text())
+    assert report["events"] == {"answers": 300, "sent": 300, "read": 300, "dead": 0}
+    assert report["predictions"]["correctness"] == report["predictions"]["time"] == 300
+
+
+def test_a_wrong_path_is_one_sentence(tmp_path: Path) -> None:
+    """Nothing at the path: what was expected, what was found, exit status 2, no traceback."""
+    status, out, err = run(tmp_path, "--headless", "--source", str(tmp_path / "nowhere.csv"))
+    assert (status, out) == (2, "")
+    assert "expected `simulate` or a file of past answers, found nothing at" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_more_events_than_the_file_has_is_one_sentence(tmp_path: Path) -> None:
+    """`--events` above the file's rows says how many there are."""
+    file = tmp_path / "answers.csv"
+    file.write_text("user_id,item_id,skill_id,correct\nu,i,s,1\n")
+    status, _, err = run(tmp_path, "--source", str(file), "--events", "5")
+    assert status == 2
+    assert "expected at most 1" in err
+
+
+def test_a_taken_port_is_one_sentence_that_names_the_option(tmp_path: Path) -> None:
+    """The port is looked at before anything starts."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        status, _, err = run(tmp_path, "--headless", "--events", "10", "--port", str(port))
+    assert status == 2
+    assert f"port {port} on 127.0.0.1 cannot be used" in err
+    assert "--port" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_could_not_be_written_is_told_before_the_run(tmp_path: Path) -> None:
+    """No folder for the report: said at once, not after a minute of work."""
+    status, _, err = run(tmp_path, "--headless", "--report", str(tmp_path / "no" / "demo.json"), "--port", "0")
+    assert status == 2
+    assert "--report: expected a folder that can be written to" in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are found by /proc")
+def test_ctrl_c_stops_within_five_seconds_and_leaves_nothing(tmp_path: Path) -> None:
+    """In the middle of a run: exit status 130, no report, no process, no temporary file."""
+    report_file = tmp_path / "demo.json"
+    process = start(tmp_path, "--headless", "--port", "0", "--report", str(report_file))
+    children = await_children(process, tmp_path)
+    assert set(children) == {"worker", "trainer"}
+    pressed = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - pressed < 5
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert not any(map(exists, children.values()))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are found by /proc")
+def test_a_worker_that_dies_ends_the_demo_with_its_last_words(tmp_path: Path) -> None:
+    """The demo does not go on without its worker: exit status 1, and what the worker said."""
+    process = start(tmp_path, "--headless", "--port", "0")
+    children = await_children(process, tmp_path)
+    os.kill(children["worker"], signal.SIGKILL)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "the worker ended with status -9" in err
+    assert "worker.started" in err
+    assert not exists(children["trainer"])
+    assert list(tmp_path.iterdir()) == []

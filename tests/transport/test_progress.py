@@ -1,0 +1,174 @@
+"""`Progress`: whatever is lost between a fetch and an agent is read again, and nothing is processed twice."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.ports import Record
+from stream.transport.progress import IDLE_S, LONGEST_IDLE_S, Batch, Place, Progress, Stamp
+
+PLACE: Place = ("interactions", 3)
+
+
+def records(first: int, last: int) -> list[Record]:
+    """Return records of one partition, both ends included."""
+    return [Record(*PLACE, offset, b"u", b"{}", 0.0) for offset in range(first, last + 1)]
+
+
+def begun(offset: int = 100) -> Progress:
+    """Return progress of one partition that is to be read from an offset, its first seek taken."""
+    progress = Progress()
+    progress.expect(PLACE, offset, now=0.0)
+    assert progress.take_seeks() == {PLACE: offset}
+    return progress
+
+
+def fetch(progress: Progress, first: int, last: int) -> Batch:
+    """Return a batch as if it had just been fetched."""
+    stamp = progress.stamp(PLACE, progress.epochs())
+    assert stamp is not None
+    return Batch(stamp, records(first, last))
+
+
+def offsets(batch: Batch | None) -> list[int]:
+    """Return the offsets of what was admitted."""
+    return [] if batch is None else [record.offset for record in batch.records]
+
+
+def process(progress: Progress, batch: Batch, now: float = 0.0) -> list[int]:
+    """Admit and settle a batch as an agent does, and return what it processed."""
+    admitted = progress.admit(batch, now)
+    if admitted is not None:
+        progress.settle(admitted, now)
+    return offsets(admitted)
+
+
+def test_batches_in_order_are_processed_and_may_be_committed() -> None:
+    """What is settled moves the offset that may be committed; what is only admitted does not."""
+    progress = begun()
+    assert progress.safe(PLACE) == 100
+    admitted = progress.admit(fetch(progress, 100, 109), now=0.0)
+    assert admitted is not None
+    assert progress.safe(PLACE) == 100
+    progress.settle(admitted, now=0.0)
+    assert progress.safe(PLACE) == 110
+    assert process(progress, fetch(progress, 110, 111)) == [110, 111]
+
+
+def test_a_lost_batch_is_read_again_before_what_follows_it() -> None:
+    """A gap within an epoch is no record lost: nothing is processed until reading has begun anew before it."""
+    progress = begun()
+    assert process(progress, fetch(progress, 100, 104)) == [100, 101, 102, 103, 104]
+    fetch(progress, 105, 105)  # never arrives
+    late, later = fetch(progress, 106, 110), fetch(progress, 111, 115)
+    assert process(progress, late) == []
+    assert process(progress, later) == []
+    assert progress.take_seeks() == {PLACE: 105}
+    assert process(progress, fetch(progress, 105, 115)) == list(range(105, 116))
+
+
+def test_a_gap_at_the_beginning_of_an_epoch_is_believed() -> None:
+    """Transaction markers and compacted records leave gaps: what a fetch begins with after a seek is what there is."""
+    progress = begun()
+    assert process(progress, fetch(progress, 103, 104)) == [103, 104]
+    gap = fetch(progress, 108, 109)
+    assert process(progress, gap) == []
+    assert progress.take_seeks() == {PLACE: 105}
+    assert process(progress, fetch(progress, 108, 109)) == [108, 109]
+
+
+def test_a_fetch_that_began_before_a_seek_is_outdated() -> None:
+    """Reading began anew while a fetch was under way: what it brings is dropped, before and after it was stamped."""
+    progress = begun()
+    epochs = progress.epochs()
+    stamped = fetch(progress, 100, 101)
+    progress.expect(PLACE, 100, now=0.0)
+    assert progress.stamp(PLACE, epochs) is None
+    assert process(progress, stamped) == []
+    # Until the consumer has been put there, no fetch can be good.
+    assert progress.stamp(PLACE, progress.epochs()) is None
+    progress.take_seeks()
+    assert process(progress, fetch(progress, 100, 101)) == [100, 101]
+
+
+def test_what_was_processed_already_is_trimmed() -> None:
+    """A batch that overlaps what is safe brings only its new records."""
+    progress = begun()
+    process(progress, fetch(progress, 100, 104))
+    assert process(progress, fetch(progress, 102, 106)) == [105, 106]
+    assert process(progress, fetch(progress, 100, 106)) == []
+
+
+def test_a_batch_of_an_earlier_epoch_settles_nothing() -> None:
+    """A batch in hand while its partition came back from elsewhere must not move the new beginning."""
+    progress = begun()
+    admitted = progress.admit(fetch(progress, 100, 109), now=0.0)
+    assert admitted is not None
+    progress.expect(PLACE, 50, now=0.0)
+    progress.settle(admitted, now=0.0)
+    assert progress.safe(PLACE) == 50
+
+
+def test_a_partition_that_stands_still_is_read_again_with_growing_patience() -> None:
+    """Records to read, none becoming safe: reading begins anew, twice as late each time, until something comes."""
+    progress = begun()
+    progress.check_idle({PLACE: 105}, now=IDLE_S - 0.1)
+    assert progress.take_seeks() == {}
+    now, waits = 0.0, []
+    for _ in range(8):
+        before = now
+        while not progress.take_seeks():
+            now += 0.5
+            progress.check_idle({PLACE: 105}, now)
+        waits.append(now - before)
+    assert waits[:4] == [2.0, 4.0, 8.0, 16.0]
+    assert waits[-1] == LONGEST_IDLE_S
+    assert process(progress, fetch(progress, 100, 102), now) == [100, 101, 102]
+    progress.check_idle({PLACE: 105}, now + IDLE_S)
+    assert progress.take_seeks() == {PLACE: 103}
+
+
+def test_a_quiet_partition_is_not_taken_for_a_stalled_one() -> None:
+    """After an hour without records the first new one is given its time."""
+    progress = begun()
+    progress.check_idle({PLACE: 100}, now=3_600.0)
+    progress.check_idle({PLACE: 101}, now=3_600.5)
+    assert progress.take_seeks() == {}
+    assert process(progress, fetch(progress, 100, 100), now=3_600.6) == [100]
+
+
+def test_a_partition_of_another_worker_is_forgotten() -> None:
+    """Nothing of it is admitted, settled or committed."""
+    progress = begun()
+    batch = fetch(progress, 100, 101)
+    progress.forget({PLACE})
+    assert process(progress, batch) == []
+    assert progress.safe(PLACE) is None
+    assert progress.stamp(PLACE, {}) is None
+    assert Batch(Stamp(1, is_first=True), records(1, 1)).place == PLACE
+
+
+@given(st.lists(st.tuples(st.integers(1, 7), st.sampled_from(["arrives", "lost", "twice", "seek"])), max_size=60))
+def test_every_record_is_processed_once_and_in_order(steps: list[tuple[int, str]]) -> None:
+    """Whatever is lost, comes twice, or is sought meanwhile, each record is processed once, in order."""
+    end, position, done, now = 200, 0, [], 0.0
+    progress = Progress()
+    progress.expect(PLACE, 0, now)
+    for size, fate in [*steps, *[(50, "arrives")] * 12]:
+        now += 70.0
+        progress.check_idle({PLACE: end}, now)
+        for offset in progress.take_seeks().values():
+            position = offset
+        epochs = progress.epochs()
+        if fate == "seek":
+            progress.expect(PLACE, progress.safe(PLACE) or 0, now)
+        if position == end:
+            continue
+        last = min(position + size, end) - 1
+        stamp = progress.stamp(PLACE, epochs)
+        brought, position = records(position, last), last + 1
+        if stamp is None or fate == "lost":
+            continue
+        for _ in range(2 if fate == "twice" else 1):
+            done += process(progress, Batch(stamp, brought), now)
+    assert done == list(range(len(done)))
+    assert done == list(range(end))
