@@ -1,11 +1,13 @@
 """Stops, kills and shared partitions, on the real broker: nothing is lost, nothing counts twice."""
 
 import subprocess
+import sys
 import time
 from collections import Counter
 from itertools import islice
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from stream.demo.simulator import simulate
 from stream.models.features import COLUMN
@@ -122,8 +124,6 @@ def test_a_resent_event_changes_nothing(system: System) -> None:
 
 def test_a_source_topic_made_anew_stops_the_worker_with_a_sentence(system: System) -> None:
     """State that has seen more than the topic has must not swallow new events."""
-    from confluent_kafka.admin import AdminClient, NewTopic
-
     system.start("worker")
     system.send(rounds(users=8, answers=10))
     system.predictions("correctness", 80)
@@ -156,10 +156,7 @@ def test_a_rebalance_finishes_the_batch_in_hand(system: System) -> None:
 def test_a_worker_without_a_broker_says_so(system: System) -> None:
     """No broker at the address: one sentence, exit status 2."""
     environment = system.environment("worker") | {"STREAM_BROKER": "127.0.0.1:1"}
-    command = ["env", *(f"{k}={v}" for k, v in environment.items()), "python", "-m", "stream.cli", "worker"]
-    import sys
-
-    command[command.index("python")] = sys.executable
+    command = ["env", *(f"{k}={v}" for k, v in environment.items()), sys.executable, "-m", "stream.cli", "worker"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
     assert "no Kafka broker answers at 127.0.0.1:1 (STREAM_BROKER)" in ended.stderr
