@@ -204,7 +204,8 @@ class _Demo:
         try:
             self._children = {name: self._start(name) for name in ("worker", "trainer")}
             watcher.start()
-            self._await_start()
+            with Console(stderr=True).status("starting broker, worker and trainer ..."):
+                self._await_start()
             started = time.monotonic()
             source.start()
             with self._showing(started) as show:
@@ -411,7 +412,7 @@ def _summary(report: Mapping[str, Any]) -> str:
     text = (
         f"{events['answers']:,} answers in {report['seconds']:.1f} s: {kinds} predictions, "
         f"{events['dead']} dead letters\n"
-        f"latency p50 {p50:.0f} ms, p99 {p99:.0f} ms; {report['swaps']} model swaps"
+        f"latency p50 {p50:.0f} ms, p99 {p99:.0f} ms; model swaps: {report['swaps']}"
     )
     if after["auc_serving"] is None:
         return text

@@ -8,7 +8,6 @@ on from there.
 
 import signal
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -149,12 +148,12 @@ class Trainer:
     replayed_to: dict[int, int] = field(default_factory=dict)
     """Offsets of `training-examples`, by partition, before which examples only fill the buffer again."""
     rereading: set[int] = field(default_factory=set)
-    """Partitions that are still before that offset: nothing is learned or judged meanwhile: it is old news."""
+    """Partitions that are still before that offset: until then nothing is learned or judged."""
     erased_at: dict[str, float] = field(default_factory=dict)
     """When users were erased, by Kafka's timestamps: what they did before is never learned from again."""
     _running: tuple[Future[Path], Candidate] | None = None
     _started_at: float = 0.0
-    _failures: deque[float] = field(default_factory=deque)
+    _failed_at: float = float("-inf")
 
     @property
     def is_busy(self) -> bool:
@@ -219,7 +218,7 @@ class Trainer:
         self.outbox.flush_now()
 
     def _start(self) -> None:
-        if self._failures and time.monotonic() < self._failures[-1] + _LOST_CHILD_WAIT_S:
+        if time.monotonic() < self._failed_at + _LOST_CHILD_WAIT_S:
             return
         self.version += 1
         champion, start, state_format = self.plan.champion, None, None
@@ -263,7 +262,7 @@ class Trainer:
         # That update is lost, and only that: what serves goes on serving, and the next one starts from it.
         log.error("update.failed", version=candidate.version, reason=f"{type(error).__name__}: {error}")
         self.metrics.updates.labels("failed").inc()
-        self._failures.append(time.monotonic())
+        self._failed_at = time.monotonic()
 
     def _judge(self) -> None:
         candidate, self.plan.candidate = self.plan.candidate, None

@@ -28,10 +28,11 @@ class KafkaOutbox:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._producer = Producer(producer_config(settings))
+        self._producer = Producer(producer_config(settings) | {"error_cb": self._note})
         self._prefix = settings.topic_prefix
         self._timeout_s = settings.session_timeout_s
         self._failed: list[str] = []
+        self._trouble = ""
 
     def send_all(self, messages: Sequence[Message], now: str) -> None:
         """
@@ -84,6 +85,10 @@ class KafkaOutbox:
             topic = message.topic() if hasattr(message, "topic") else "unknown"
             self._failed.append(f"topic {topic}: {error}")
 
+    def _note(self, error: KafkaError) -> None:
+        """Keep what the client says of its connections: a message that timed out does not tell why."""
+        self._trouble = f" ({error.str()})"
+
     async def flush(self) -> None:
         """Return when all that was queued is confirmed; see `stream.ports.Outbox`."""
         loop = asyncio.get_running_loop()
@@ -103,6 +108,5 @@ class KafkaOutbox:
                 break
         if self._failed or len(self._producer):
             first = self._failed[0] if self._failed else "no confirmation in time"
-            raise DeliveryError(
-                f"{len(self._failed) or len(self._producer)} messages were not delivered; the first: {first}"
-            )
+            count = len(self._failed) or len(self._producer)
+            raise DeliveryError(f"{count} messages were not delivered; the first: {first}{self._trouble}")

@@ -79,7 +79,7 @@ def ensure(settings: Settings) -> list[str]:
     """
     if settings.topics == "trust":
         return []
-    admin = AdminClient(client_config(settings))
+    admin = _connected(settings)
     existing = _partitions(admin, settings)
     missing = [topic for topic in wanted(settings) if topic.name not in existing]
     if missing and settings.topics == "create":
@@ -97,7 +97,7 @@ def ensure(settings: Settings) -> list[str]:
 
 def check(settings: Settings) -> list[str]:
     """Return what is wrong with the topics, a sentence each; raises `UserError` if the broker cannot be reached."""
-    admin = AdminClient(client_config(settings))
+    admin = _connected(settings)
     existing = _partitions(admin, settings)
     return problems_of(settings, existing, _cleanup(admin, settings, existing))
 
@@ -124,6 +124,34 @@ def problems_of(settings: Settings, partitions: dict[str, int], cleanup: dict[st
                 f"run kafka-configs --alter --topic {topic.name} --add-config cleanup.policy=compact"
             )
     return problems
+
+
+def _connected(settings: Settings) -> AdminClient:
+    """Return a client that a broker has answered; raises `UserError` if none does, or if it will not let us in."""
+    refusals: list[KafkaError] = []
+
+    def note(error: KafkaError) -> None:
+        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):  # noqa: SLF001
+            refusals.append(error)
+
+    admin = AdminClient(client_config(settings) | {"error_cb": note})
+    end = time.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            admin.list_topics(timeout=1.0)
+        except KafkaException as error:
+            admin.poll(0)
+            if refusals:
+                raise UserError(
+                    f"the Kafka broker at {settings.broker} does not let us in: {refusals[0].str()}; "
+                    "see STREAM_SECURITY_PROTOCOL, STREAM_SASL_* and STREAM_SSL_*"
+                ) from error
+            if time.monotonic() > end:
+                raise UserError(
+                    f"no Kafka broker answers at {settings.broker} (STREAM_BROKER): {error.args[0].str()}"
+                ) from error
+        else:
+            return admin
 
 
 def _partitions(admin: AdminClient, settings: Settings) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Models for the flow's tests, announced as the trainer would, without learning: a network of random weights will do."""
+"""Models for the flow's tests, announced as the trainer would, without learning: random weights will do."""
 
 from datetime import UTC, datetime
 

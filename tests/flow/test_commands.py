@@ -33,14 +33,14 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[s
             yield (*path, name)
 
 
-@pytest.mark.parametrize("path", commands(main), ids=" ".join)
+@pytest.mark.parametrize("path", list(commands(main)), ids=" ".join)
 def test_every_command_shows_an_example(path: tuple[str, ...]) -> None:
     """`--help` says what the command does, and how it is typed."""
     done = CliRunner().invoke(main, [*path, "--help"])
     assert done.exit_code == 0
     assert f"Usage: main {' '.join(path)}" in done.output
     assert "Example: " in done.output
-    assert f"stream {' '.join(path)}" in done.output.split("Example: ")[1]
+    assert f"stream {' '.join(path)}" in " ".join(done.output.split("Example: ")[1].split())
 
 
 def test_topics_are_created_once_and_then_right(bare: System) -> None:
@@ -55,7 +55,7 @@ def test_topics_are_created_once_and_then_right(bare: System) -> None:
     assert bare.command("topics", "create").stdout == "nothing to create\n"
     checked = bare.command("topics", "check")
     assert checked.returncode == 0
-    assert f"{count} topics are as they should be; {PARTITIONS} partitions are fixed for good" in checked.stdout
+    assert checked.stdout.startswith(f"{count} topics are right; {PARTITIONS} partitions are fixed for good")
 
 
 def test_another_number_of_partitions_is_told(bare: System) -> None:
@@ -102,8 +102,8 @@ def test_a_file_is_replayed(system: System) -> None:
     assert done.returncode == 0
     assert "sent 30 events, 30 of them answers" in done.stderr
     found = system.read("interactions", until=lambda found: len(found) >= 30)
-    assert sorted((m["timestamp"], m["item_id"], m["correct"]) for m in found) == [
-        (f"2026-01-01T10:00:{n:02d}Z", f"i{n % 5}", n % 2 == 1) for n in range(30)
+    assert sorted((m["timestamp"][:19], m["item_id"], m["correct"]) for m in found) == [
+        (f"2026-01-01T10:00:{n:02d}", f"i{n % 5}", n % 2 == 1) for n in range(30)
     ]
     assert {m["duration_seconds"] for m in found} == {7.5}
 
