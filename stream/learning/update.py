@@ -8,9 +8,11 @@ becomes of it.
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +88,15 @@ def prepare() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(10)
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as its parent has ended: one that was killed could not say so."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def update(wish: Wish) -> Path:

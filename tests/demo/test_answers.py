@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import schemas
-from stream.demo.answers import Answer, BadAnswersFile, as_interactions, in_replay_order, read_answers
+from stream.demo.answers import Answer, as_interactions, in_replay_order, read_answers
+from stream.errors import BadAnswersFile
 
 HEADER = "user_id,item_id,skill_id,correct"
 TIMED = f"{HEADER},timestamp,response_time_seconds"

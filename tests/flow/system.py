@@ -1,6 +1,4 @@
-"""
-The product as it is deployed: its own commands as processes, on the real broker, and a consumer that reads what comes out.
-"""
+"""The product as it is deployed: its own commands as processes on the real broker, and a consumer of what comes out."""
 
 import subprocess
 import sys
@@ -119,20 +117,20 @@ class System:
         outbox.flush_now()
         return answers
 
-    def command(
-        self, *arguments: str, within_s: float = WAIT_S, **options: object
-    ) -> "subprocess.CompletedProcess[str]":
+    def command(self, *arguments: str, **options: object) -> "subprocess.CompletedProcess[str]":
         """Run one command of ours to its end, with the system's settings and these on top."""
         given = {f"STREAM_{key.upper()}": text_of(value) for key, value in options.items()}
         variables = [f"{key}={value}" for key, value in (self.environment("command") | given).items()]
         return subprocess.run(
             ["env", *variables, sys.executable, "-m", "stream.cli", *arguments],
-            cwd=self.folder, capture_output=True, text=True, timeout=within_s, check=False,
+            cwd=self.folder, capture_output=True, text=True, timeout=WAIT_S, check=False,
         )  # fmt: skip
 
     def records(self, *names: str, until: Callable[[list[Record]], bool], within_s: float = WAIT_S) -> list[Record]:
         """
-        Return the raw messages of topics from their beginning, read until enough have come; `topic` is the design's name.
+        Return the raw messages of topics from their beginning, read until enough have come.
+
+        Their `topic` is the design's name.
 
         Raises:
             AssertionError: If too little came in time.

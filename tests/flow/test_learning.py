@@ -1,12 +1,15 @@
 """Worker and trainer together, on the real broker: answers in, predictions out, and a model that learns meanwhile."""
 
+import os
 import secrets
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, pairwise
 from operator import eq
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +19,9 @@ from stream.models.artifacts import MODEL
 from stream.models.dkt import KNOWLEDGE
 from stream.ports import Record
 from tests.broker.kafka import KafkaServer
+from tests.broker.process import ServerProcess
 from tests.flow.releases import announce, make_release
-from tests.flow.system import Message, System, answer, distinct
+from tests.flow.system import Message, System, answer, await_effect, distinct
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -72,7 +76,7 @@ def test_every_answer_is_predicted_once_of_each_kind(learned: Learned) -> None:
 
 
 def test_a_better_model_goes_live_by_itself(learned: Learned) -> None:
-    """The gate let a candidate through on answers that came after it was frozen, and the worker says that it swapped."""
+    """The gate let a candidate through on answers from after it was frozen, and the worker says that it swapped."""
     promoted = [event for event in learned.system.events("gate_decided") if event["promoted"]]
     assert promoted
     assert all(e["n"] >= CHUNK and e["logloss_candidate"] < e["logloss_fallback"] for e in promoted)
@@ -191,14 +195,35 @@ def test_a_restarted_trainer_goes_on(system: System) -> None:
     assert [e["candidate_version"] for e in system.events("update_started", 2)] == [4, 5]
 
 
+def kill_alone(process: ServerProcess) -> list[int]:
+    """Kill a process but not those that it started, and return these, as far as the system tells."""
+    assert process._process is not None
+    pid = process._process.pid
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    children = [int(child) for child in listed.read_text().split()] if listed.exists() else []
+    os.kill(pid, signal.SIGKILL)
+    return children
+
+
+def runs(pid: int) -> bool:
+    """Return whether a process still runs; one that has ended may wait to be taken note of."""
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
 def test_a_trainer_killed_while_it_learns_leaves_no_half_artifact(system: System) -> None:
-    """After kill -9 in an update nothing in the store looks like a model, and a restart learns on."""
+    """After kill -9 in an update no half model is in the store, no child goes on, and a restart learns on."""
     system.options |= {"update_seconds": 60, "learn_from": 1_000, "gate_answers": 1_000_000}
     system.start("worker")
     system.start("trainer")
     system.send(answer(f"user-{user}", number) for number in range(30) for user in range(40))
     system.events("update_started")
-    system.processes.pop("trainer").kill()
+    trainer = system.processes.pop("trainer")
+    children = kill_alone(trainer)
+    await_effect(lambda: not any(map(runs, children)), within_s=20)
+    trainer.kill()
     store = system.settings.model_store / KNOWLEDGE
     whole = [path for path in store.glob("v*") if {file.name for file in path.iterdir()} >= {MODEL, "manifest.json"}]
     assert list(store.glob("v*")) == whole
@@ -209,7 +234,7 @@ def test_a_trainer_killed_while_it_learns_leaves_no_half_artifact(system: System
 
 
 def test_a_corrupted_model_is_kept_out(system: System) -> None:
-    """An announced artifact with one byte changed is refused, counted and told of; the old model serves, the next good one too."""
+    """An announced artifact with one byte changed is refused, counted and told of; the next good one serves again."""
     announce(system, make_release(system, 1))
     system.start("worker")
     system.await_metric("worker", VERSION, lambda version: version == 1)

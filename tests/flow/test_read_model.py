@@ -1,10 +1,12 @@
 """The latest predictions of each user in a real Redis, which may go and come back."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
 import redis
 
+from stream.ports import Record
 from stream.state.read_model import KEY
 from tests.broker.redis_server import RedisServer
 from tests.flow.system import Message, System, answer, await_effect
@@ -42,14 +44,19 @@ def latest_on_topics(system: System, users: list[str], days: int) -> dict[str, d
     latest: dict[str, dict[bytes, bytes]] = {user: {} for user in users}
     risks = len(users) * (days + 1)  # of each absence, and of the first interaction of the one day
     for kind, count in zip(KINDS, (len(users) * days, len(users) * days, risks), strict=True):
-        for record in system.records(f"predictions.{kind}", until=lambda found, count=count: len(found) >= count):
+        for record in system.records(f"predictions.{kind}", until=at_least(count)):
             latest[(record.key or b"").decode()][kind.encode()] = record.value or b""
     return latest
 
 
+def at_least(count: int) -> Callable[[list[Record]], bool]:
+    """Return what is true of so many records or more."""
+    return lambda found: len(found) >= count
+
+
 def looked_up(lookup: "redis.Redis", users: list[str]) -> dict[str, dict[bytes, bytes]]:
     """Return what Redis holds of users."""
-    return {user: dict(lookup.hgetall(KEY.format(user=user))) for user in users}
+    return {user: cast("dict[bytes, bytes]", lookup.hgetall(KEY.format(user=user))) for user in users}
 
 
 def test_the_latest_predictions_land_in_redis(

@@ -8,7 +8,7 @@ from tests.flow.system import Message, System, answer, answers_before
 
 pytestmark = pytest.mark.timeout(120)
 
-TARGETS = [
+TARGETS: list[dict[str, str | None]] = [
     {"topic_id": "fractions", "item_id": "item-1", "difficulty": "hard"},
     {"topic_id": "fractions", "item_id": None, "difficulty": "easy"},
     {"topic_id": "never met", "item_id": None, "difficulty": None},

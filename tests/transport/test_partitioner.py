@@ -39,7 +39,7 @@ def test_every_key_goes_where_librdkafka_puts_it(kafka: KafkaServer, prefix: str
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(7)])
     found: dict[bytes, int] = {}
     while len(found) < len(keys):
-        for message in consumer.consume(100, 10):
+        for message in consumer.consume(100, 0.2):
             found[message.key() or b""] = message.partition() or 0
     consumer.close()
     assert found == {key: Partitioner(7)(key) for key in keys}
