@@ -39,6 +39,9 @@ from stream.transport.progress import Batch
 
 log = structlog.get_logger()
 
+_REFRESH_S = 1.0
+"""How often a worker without events takes over what the control topics have brought."""
+
 
 class WorkerApp(TransportApp):
     """A Faust app that starts and ends with what stands beside it: control topics, read model."""
@@ -135,6 +138,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> WorkerApp:
     app.batched = frozenset(settings.topic(name) for name in handlers)
     for name, handle in handlers.items():
         _attach(app, settings.topic(name), desk, name, handle)
+    app.timer(interval=_REFRESH_S, name="stream.agents.control")(desk.refresh_idle)
     for source, table in (("interactions", learners), ("academics", steps)):
         table.check_recovered = partial(_check_source, app, settings.topic(source), table)
     return app

@@ -72,6 +72,12 @@ class Desk:
         async with self.lock:
             self.refresh()
 
+    async def refresh_idle(self) -> None:
+        """Take over what the control topics have brought while no batch comes."""
+        if self.control.is_caught_up:
+            async with self.lock:
+                self.refresh()
+
     def refresh(self) -> None:
         """Take over what the control topics have brought: between two batches, never within one."""
         self.models.items.update(self.control.take_parameters())

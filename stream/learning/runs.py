@@ -33,7 +33,8 @@ class Runs:
         features: float32 `(B, T, COUNT)`.
         there: Whether a place holds an answer, bool `(B, T)`.
         number: The trainer's running number of each answer, int64 `(B, T)`; tells old from new.
-        p_serving: What was said of it by the model that served, float32 `(B, T)`.
+        version: Of the model that served it, int64 `(B, T)`; 0 for the fallback.
+        p_serving: What that said of it, float32 `(B, T)`.
         p_fallback: What the fallback said, float32 `(B, T)`.
     """
 
@@ -44,6 +45,7 @@ class Runs:
     features: NDArray[np.float32]
     there: NDArray[np.bool_]
     number: NDArray[np.int64]
+    version: NDArray[np.int64]
     p_serving: NDArray[np.float32]
     p_fallback: NDArray[np.float32]
 
@@ -70,6 +72,8 @@ class _Answer:
     response_time_s: float
     level: int
     features: NDArray[np.float32]
+    at: float
+    version: int
     p_serving: float
     p_fallback: float
 
@@ -106,8 +110,14 @@ class Buffer:
         for skill in skills:
             self._rows.setdefault(skill, len(self._rows) + 1)
 
-    def add(self, example: TrainingExample) -> bool:
-        """Add an answer; return False, and change nothing, if its event is among the user's already."""
+    def add(self, example: TrainingExample, at: float = 0.0) -> bool:
+        """
+        Add an answer; return False, and change nothing, if its event is among the user's already.
+
+        Args:
+            example: What the model saw, and what happened.
+            at: Kafka's timestamp of the example, seconds since the epoch.
+        """
         run = self._runs.setdefault(example.user_id, deque())
         if any(answer.event_id == example.event_id for answer in run):
             return False
@@ -118,7 +128,7 @@ class Buffer:
             _Answer(
                 self.count, example.event_id, example.skills, example.correct,
                 float("nan") if seconds is None else seconds, _LEVEL.get(example.difficulty or "", 0),
-                np.asarray(example.features, np.float32), example.p_before, example.p_before_fallback,
+                np.asarray(example.features, np.float32), at, example.model.version, example.p_before, example.p_before_fallback,
             )
         )  # fmt: skip
         self.count += 1
@@ -130,9 +140,15 @@ class Buffer:
             self._size -= len(self._runs.popitem(last=False)[1])
         return True
 
-    def forget(self, user_id: str) -> None:
-        """Drop a user's answers."""
-        self._size -= len(self._runs.pop(user_id, ()))
+    def forget(self, user_id: str, until: float = float("inf")) -> None:
+        """Drop a user's answers up to Kafka's timestamp `until`, seconds since the epoch."""
+        run = self._runs.pop(user_id, None)
+        if run is None:
+            return
+        kept = deque(answer for answer in run if answer.at > until)
+        self._size -= len(run) - len(kept)
+        if kept:
+            self._runs[user_id] = kept
 
     def runs(self, since: int | None = None) -> Runs:
         """
@@ -147,7 +163,7 @@ class Buffer:
     def _pad(self, chosen: list[deque[_Answer]]) -> Runs:
         users, longest = len(chosen), max(map(len, chosen), default=1)
         skills = np.zeros((users, longest, SKILLS), np.int64)
-        correct, level, number = (np.zeros((users, longest), np.int64) for _ in range(3))
+        correct, level, number, version = (np.zeros((users, longest), np.int64) for _ in range(4))
         seconds = np.full((users, longest), np.nan, np.float32)
         of_features = np.zeros((users, longest, COUNT), np.float32)
         there = np.zeros((users, longest), bool)
@@ -161,8 +177,11 @@ class Buffer:
             correct[row, :size] = [a.correct for a in run]
             level[row, :size] = [a.level for a in run]
             number[row, :size] = [a.number for a in run]
+            version[row, :size] = [a.version for a in run]
             seconds[row, :size] = [a.response_time_s for a in run]
             of_features[row, :size] = [a.features for a in run]
             p_serving[row, :size] = [a.p_serving for a in run]
             p_fallback[row, :size] = [a.p_fallback for a in run]
-        return Runs(skills, correct, time_input(seconds), level, of_features, there, number, p_serving, p_fallback)
+        return Runs(
+            skills, correct, time_input(seconds), level, of_features, there, number, version, p_serving, p_fallback
+        )

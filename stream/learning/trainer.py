@@ -6,8 +6,10 @@ buffer is in memory: after a restart it is read again from the topic, up to the 
 on from there.
 """
 
+import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -56,6 +58,7 @@ log = structlog.get_logger()
 _BATCH = 500
 _POLL_S = 0.05
 _LOST_CHILD_WAIT_S = 5.0
+_PATIENCE = 4
 
 
 @dataclass(slots=True)
@@ -67,11 +70,13 @@ class Candidate:
         folder: Its artifact.
         version: Its version.
         frozen_at: Number of the first answer that it has not learned from.
+        met: Answers since, by the version that served them.
     """
 
     folder: Path
     version: int
     frozen_at: int
+    met: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -106,9 +111,22 @@ class Plan:
         enough = self.buffer.count >= max(self.learn_from, self.learned + self.learn_every)
         return enough and self.candidate is None
 
+    @property
+    def serving(self) -> int:
+        """The version that should serve; 0 for the fallback."""
+        return self.champion.version if self.champion is not None else 0
+
     def can_judge(self) -> bool:
-        """Return whether the candidate has met enough answers."""
-        return self.candidate is not None and self.buffer.count >= self.candidate.frozen_at + self.gate_answers
+        """
+        Return whether the candidate has met enough answers that the champion served.
+
+        Those that an earlier model served, before the workers took the champion up, say nothing of it. If it never
+        serves, because the workers keep it out, the candidate is judged in the end by what serves instead.
+        """
+        if self.candidate is None:
+            return False
+        met = self.candidate.met
+        return met[self.serving] >= self.gate_answers or met.total() >= _PATIENCE * self.gate_answers
 
 
 def judge(plan: Plan, candidate: Candidate, max_bytes: int) -> tuple[Decision, int, int]:
@@ -126,6 +144,8 @@ def judge(plan: Plan, candidate: Candidate, max_bytes: int) -> tuple[Decision, i
     runs = plan.buffer.runs(since=candidate.frozen_at)
     p_candidate = predict_runs(predictor, runs)
     fresh = runs.there & (runs.number >= candidate.frozen_at)
+    if candidate.met[plan.serving] >= plan.gate_answers:
+        fresh &= runs.version == plan.serving
     user = np.broadcast_to(np.arange(len(runs))[:, None], fresh.shape)[fresh]
     compared = Compared(
         user, runs.correct[fresh].astype(bool), p_candidate[fresh], runs.p_serving[fresh], runs.p_fallback[fresh]
@@ -184,8 +204,11 @@ class Trainer:
             return
         if example.feature_version != features.VERSION or len(example.features) != features.COUNT:
             return
-        if not self.plan.buffer.add(example):
+        if not self.plan.buffer.add(example, at):
             return
+        for candidate in (self._running[1] if self._running else None, self.plan.candidate):
+            if candidate is not None:
+                candidate.met[example.model.version] += 1
         self.metrics.examples.inc()
         if offset >= self.replayed_to.get(partition, 0):
             self.statistics.learn(example)
@@ -193,7 +216,7 @@ class Trainer:
     def forget(self, user_id: str, at: float) -> None:
         """Drop what is kept of a user; `at` is Kafka's timestamp of the erasure."""
         self.erased_at[user_id] = max(at, self.erased_at.get(user_id, 0.0))
-        self.plan.buffer.forget(user_id)
+        self.plan.buffer.forget(user_id, at)
 
     def turn(self) -> None:
         """Do what is due: take up a finished update, judge a candidate, start an update."""
@@ -334,6 +357,9 @@ def run_trainer(settings: Settings) -> None:
     metrics = TrainerMetrics()
     serve(metrics.registry, settings.metrics_host, settings.trainer_metrics_port, "STREAM_TRAINER_METRICS_PORT")
     settings.model_store.mkdir(parents=True, exist_ok=True)
+    for unfinished in (settings.model_store / KNOWLEDGE).glob(".v*-*"):
+        # An update was killed while it wrote; there is one trainer, so nobody else is at it.
+        shutil.rmtree(unfinished, ignore_errors=True)
     rollout, published = _read_control(settings)
     plan = Plan(
         settings.learn_every, settings.learn_from, settings.gate_answers,
