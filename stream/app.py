@@ -27,7 +27,7 @@ from stream.models.items import ItemTable
 from stream.pipeline import Models
 from stream.ports import Message, Record
 from stream.settings import Settings
-from stream.state.codec import Names, seen_offset
+from stream.state.codec import Names, is_marker, seen_offset
 from stream.state.read_model import NoReadModel, RedisReadModel
 from stream.state.tables import PackedTable
 from stream.telemetry import Metrics, serve
@@ -140,7 +140,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> WorkerApp:
         _attach(app, settings.topic(name), desk, name, handle)
     app.timer(interval=_REFRESH_S, name="stream.agents.control")(desk.refresh_idle)
     for source, table in (("interactions", learners), ("academics", steps)):
-        table.check_recovered = partial(_check_source, app, settings.topic(source), table)
+        table.check_recovered = partial(_check_recovered, app, settings.topic(source), table)
     return app
 
 
@@ -164,10 +164,19 @@ def _owns(app: WorkerApp, record: Record) -> bool:
     return TP(record.topic, record.partition) in app.consumer.assignment()
 
 
-async def _check_source(app: WorkerApp, source: str, table: PackedTable, partitions: set[int]) -> None:
-    """Stop at a source topic that was made anew: its offsets would be taken for ones that have been seen."""
+async def _check_recovered(app: WorkerApp, source: str, table: PackedTable, partitions: set[int]) -> None:
+    """
+    Look at what was recovered, before the first event.
+
+    A source topic that was made anew stops the worker: its offsets would be taken for ones that have been seen.
+    """
     for partition in sorted(partitions):
-        seen = max(map(seen_offset, table.of_partition(partition)), default=-1)
+        seen = -1
+        for user, value in table.of_partition(partition):
+            seen = max(seen, seen_offset(value))
+            if is_marker(value):
+                # Erased, and perhaps the worker that did it ended before Redis was told.
+                app.read_model.forget(user)
         if seen < 0:
             continue
         tp = TP(source, partition)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import click
+from confluent_kafka import KafkaException
 from pydantic import ValidationError
 
-from stream.errors import FatalError, StreamError, UserError
+from stream.errors import ArtifactError, StreamError, UserError
 
 if TYPE_CHECKING:
     from schemas import Release
@@ -28,7 +29,10 @@ class _Commands(click.Group):
         except UserError as error:
             click.echo(f"stream: {error}", err=True)
             sys.exit(_MISUSED)
-        except (FatalError, StreamError) as error:
+        except KafkaException as error:
+            click.echo(f"stream: Kafka failed: {error.args[0].str()}; start again when it is back", err=True)
+            sys.exit(_FAILED)
+        except StreamError as error:
             click.echo(f"stream: {error}", err=True)
             sys.exit(_FAILED)
 
@@ -49,7 +53,8 @@ def _settings(**given: Any) -> "Settings":
         sentences = []
         for problem in error.errors():
             name = "STREAM_" + "_".join(map(str, problem["loc"])).upper() if problem["loc"] else "settings"
-            found = f", found {problem['input']!r}" if problem["loc"] and "password" not in name.lower() else ""
+            secret = bool(problem["loc"]) and problem["loc"][0] in {"sasl_password", "redis_url"}
+            found = f", found {problem['input']!r}" if problem["loc"] and not secret else ""
             sentences.append(f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}{found}")
         raise UserError("; ".join(sentences)) from error
 
@@ -244,10 +249,12 @@ def erase(user: str) -> None:
     """
     from schemas import Erasure
     from stream.transport.outbox import KafkaOutbox
+    from stream.transport.topics import ensure
 
     if not user.strip():
         raise UserError("expected a user id, found an empty one")
     settings = _settings()
+    ensure(settings)
     outbox = KafkaOutbox(settings)
     request = Erasure(user_id=user, requested_at=datetime.now(UTC), erasure_id=str(uuid4()))
     outbox.send(settings.topic("erasures"), key=user.encode(), value=request.model_dump_json().encode())
@@ -280,7 +287,11 @@ def models_list() -> None:
     rollout = current(settings)
     announced = rollout.champion.version if rollout is not None and rollout.champion is not None else 0
     for version in sorted(int(version) for version in versions if version.isdigit()):
-        manifest = read_manifest(settings.model_store / KNOWLEDGE / f"v{version}")
+        try:
+            manifest = read_manifest(settings.model_store / KNOWLEDGE / f"v{version}")
+        except ArtifactError as error:
+            click.echo(f"{KNOWLEDGE} version {version}: cannot be used: {error}")
+            continue
         figures = ", ".join(f"{name} {value:.4g}" for name, value in manifest.metrics.items())
         mark = "  <- announced" if version == announced else ""
         click.echo(f"{manifest.name} version {version}: {manifest.trained_on.answers} answers, {figures}{mark}")

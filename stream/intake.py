@@ -16,6 +16,9 @@ from schemas import DeadLetter, InvalidEvent
 from schemas.base import EVENT_NAMESPACE
 from stream.ports import Message, Record
 
+_TRACEBACK_MAX = 16_384
+"""Characters of a traceback that a dead letter keeps, the last ones."""
+
 
 class Keyed(Protocol):
     """An event that belongs to a user."""
@@ -131,7 +134,7 @@ def dead_letter(dead: Dead, limits: Limits, now: datetime) -> Message:
         value_sha256=hashlib.sha256(value).hexdigest(),
         value_cut=len(value) > limits.dead_letter_max_bytes,
         headers=tuple(_headers(record, limits.dead_letter_max_bytes)),
-        traceback=dead.traceback,
+        traceback=None if dead.traceback is None else dead.traceback[-_TRACEBACK_MAX:],
         recorded_at=now,
     )
     key = (record.key or b"")[: limits.dead_letter_max_bytes]

@@ -53,7 +53,7 @@ class Message:
     One message to be sent.
 
     Attributes:
-        topic: The design's name of the topic, without the prefix.
+        topic: The catalog's name of the topic, without the prefix.
         key: Raw.
         value: Raw.
         message_id: Becomes `ce_id`; None for messages without CloudEvents headers.

@@ -149,6 +149,9 @@ class Settings(BaseSettings):
             )
         if self.event_max_bytes > self.message_max_bytes:
             raise ValueError("STREAM_EVENT_MAX_BYTES must not be above STREAM_MESSAGE_MAX_BYTES")
+        # A letter holds value, key and headers, each cut to the limit and in base64, and the key once more.
+        if self.message_max_bytes < 5 * self.dead_letter_max_bytes + 65_536:
+            raise ValueError("STREAM_MESSAGE_MAX_BYTES must be at least 5 x STREAM_DEAD_LETTER_MAX_BYTES + 65536")
         return self
 
     def topic(self, name: str) -> str:

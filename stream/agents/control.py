@@ -25,7 +25,7 @@ from stream.models.dkt import KNOWLEDGE, Dkt
 from stream.models.fallback import Fallback
 from stream.ports import Message, Predictor, Telemetry
 from stream.settings import Settings
-from stream.transport.clients import consumer_config
+from stream.transport.clients import consumer_config, is_fatal
 
 log = structlog.get_logger()
 
@@ -57,6 +57,7 @@ class Control:
         self._arrived: deque[Predictor] = deque(maxlen=1)
         self._serving: Release | None = None
         self._wanted: Release | None = None
+        self._refused: Release | None = None
         self._retry_at = float("inf")
         self._caught_up = threading.Event()
         self._stopping = threading.Event()
@@ -113,7 +114,7 @@ class Control:
                         self._read(message.topic() or "", message.value())
                     elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                         waiting.discard((message.topic(), message.partition()))
-                    elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
+                    elif is_fatal(error):
                         raise KafkaException(error)
                 if not waiting:
                     self._settle()
@@ -162,14 +163,16 @@ class Control:
             try:
                 self._arrived.append(self._load(release))
             except ArtifactError as error:
-                log.error("model.refused", version=release.version, reason=str(error))  # noqa: TRY400 (the sentence says all)
-                self._telemetry.refused()
-                self._tell(
-                    ModelRefused(
-                        event_id=str(uuid4()), name=KNOWLEDGE, at=datetime.now(UTC),
-                        version=release.version, reason=str(error), worker=self._worker,
-                    )
-                )  # fmt: skip
+                if release != self._refused:
+                    self._refused = release
+                    log.error("model.refused", version=release.version, reason=str(error))  # noqa: TRY400
+                    self._telemetry.refused()
+                    self._tell(
+                        ModelRefused(
+                            event_id=str(uuid4()), name=KNOWLEDGE, at=datetime.now(UTC),
+                            version=release.version, reason=str(error), worker=self._worker,
+                        )
+                    )  # fmt: skip
                 # The store may only be slow to show the folder: it is looked at again, while the old model serves.
                 self._retry_at = time.monotonic() + _RETRY_S
                 return

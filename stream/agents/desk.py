@@ -17,7 +17,7 @@ import structlog
 
 from schemas import Academic, Interaction
 from stream.agents.control import Control
-from stream.errors import StateError
+from stream.errors import ControlError, StateError
 from stream.intake import Accepted, Dead, Limits, dead_letter
 from stream.pipeline import Models, Outcome, Users
 from stream.ports import Clock, Message, ReadModel, Record, Telemetry
@@ -74,12 +74,21 @@ class Desk:
 
     async def refresh_idle(self) -> None:
         """Take over what the control topics have brought while no batch comes."""
-        if self.control.is_caught_up:
+        try:
             async with self.lock:
                 self.refresh()
+        except ControlError as error:
+            stop_now(error)
 
     def refresh(self) -> None:
-        """Take over what the control topics have brought: between two batches, never within one."""
+        """
+        Take over what the control topics have brought: between two batches, never within one.
+
+        Raises:
+            ControlError: If they are no longer read.
+        """
+        if not self.control.is_caught_up:
+            return
         self.models.items.update(self.control.take_parameters())
         predictor = self.control.take_predictor()
         if predictor is not None:

@@ -13,6 +13,8 @@ async def handle(records: list[Record], desk: Desk) -> None:
     await desk.emit([], dead)
     for erasure in accepted:
         user, partition = erasure.event.user_id, erasure.record.partition
+        # Also when it was applied before a crash: the tables know of it then, Redis perhaps not.
+        desk.read_model.forget(user)
         stored = desk.learner(user)
         if stored["erasure_seen"][0] >= erasure.record.offset:
             continue
@@ -20,6 +22,5 @@ async def handle(records: list[Record], desk: Desk) -> None:
         academics = academic.erased(codec.decode_academics(desk.academics.stored([user])))
         desk.learners.put(user, partition, codec.encode_learner(marker[0], desk.models.names))
         desk.academics.put(user, partition, codec.encode_academic(academics[0]))
-        desk.read_model.forget(user)
     await desk.outbox.flush()
     desk.telemetry.read("erasure", len(accepted))

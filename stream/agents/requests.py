@@ -5,6 +5,7 @@ import traceback
 from schemas import decode_request
 from stream import pipeline
 from stream.agents.desk import Desk
+from stream.errors import FatalError
 from stream.intake import Dead, read
 from stream.ports import Message, Record
 
@@ -17,6 +18,8 @@ async def handle(records: list[Record], desk: Desk) -> None:
     for request in accepted:
         try:
             replies.append(pipeline.reply(request.event, desk.learner(request.event.user_id), desk.models, now))
+        except FatalError:
+            raise
         except Exception as error:  # noqa: BLE001 (one request's error must not stop the partition)
             detail = f"expected to answer it, found {type(error).__name__}: {error}"
             dead.append(Dead(request.record, "processing_failed", detail, traceback.format_exc()))

@@ -107,8 +107,6 @@ def run_demo(options: DemoOptions, settings: Settings) -> int:
     try:
         report = _Demo(options, settings, folder, total).run(events)
     except KeyboardInterrupt:
-        # A second Ctrl-C while it ends must not leave processes behind.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         print("stopped; nothing was written", file=sys.stderr)  # noqa: T201 (the last word of a command)
         return 130
     finally:
@@ -212,6 +210,8 @@ class _Demo:
                 self._await_end(source, show)
             seconds = time.monotonic() - started
         finally:
+            # A second Ctrl-C must not leave processes behind.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             self._stopping.set()
             self._stop()
             watcher.join(timeout=2)
@@ -262,7 +262,7 @@ class _Demo:
             if now != progress:
                 moved_at, progress = time.monotonic(), now
             idle_s = time.monotonic() - moved_at
-            if not source.is_alive() and self._tally.answered >= self._total and idle_s > _QUIET_S:
+            if not source.is_alive() and self._tally.answered + self._tally.dead >= self._total and idle_s > _QUIET_S:
                 return
             if idle_s > _STALL_S:
                 raise DemoFailed(
@@ -385,6 +385,8 @@ class _Demo:
         ]
         if report["distinct_prediction_ids"] != sum(counts.values()):
             problems.append(f"{report['distinct_prediction_ids']} distinct ids of {sum(counts.values())} predictions")
+        if self._tally.dead:
+            problems.append(f"{self._tally.dead} dead letters, the first because {self._tally.first_dead}")
         if problems:
             raise DemoFailed("expected each answer predicted once, found " + ", ".join(problems))
 

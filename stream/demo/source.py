@@ -11,9 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stream.settings import Settings
 from stream.transport.outbox import KafkaOutbox
+from stream.transport.topics import ensure
 
 Event = tuple[str, Mapping[str, Any]]
-"""The design's name of a topic, and an event."""
+"""The catalog's name of a topic, and an event."""
 
 _FLUSH_EVERY = 500
 
@@ -69,6 +70,8 @@ def produce(
         speed: Times faster than the events' own time.
         total: Answers, if known.
     """
+    # A broker may make topics by itself when something is sent to them, with too few partitions for good.
+    ensure(settings)
     outbox = KafkaOutbox(settings)
     pace = Pace(rate, speed)
     answers = sent = 0

@@ -24,6 +24,8 @@ class Tally:
     answers_sent: int = 0
     events_sent: int = 0
     dead: int = 0
+    first_dead: str = ""
+    """What was wrong with the first of them."""
     counts: dict[str, int] = field(default_factory=lambda: {"correctness": 0, "time": 0, "risk": 0})
     prediction_ids: set[str] = field(default_factory=set)
     latencies_s: list[float] = field(default_factory=list)
@@ -46,9 +48,10 @@ class Tally:
             self._sent_at[event["event_id"]] = at
 
     def saw(self, topic: str, value: bytes, at: float) -> None:
-        """Take note of a message, `topic` by the design's name, at a monotonic time in seconds."""
+        """Take note of a message, `topic` by the catalog's name, at a monotonic time in seconds."""
         if topic == "dead-letters":
             self.dead += 1
+            self.first_dead = self.first_dead or orjson.loads(value)["detail"]
             return
         message = orjson.loads(value)
         if topic == "training-examples":

@@ -128,7 +128,8 @@ class Buffer:
             _Answer(
                 self.count, example.event_id, example.skills, example.correct,
                 float("nan") if seconds is None else seconds, _LEVEL.get(example.difficulty or "", 0),
-                np.asarray(example.features, np.float32), at, example.model.version, example.p_before, example.p_before_fallback,
+                np.asarray(example.features, np.float32), at, example.model.version,
+                example.p_before, example.p_before_fallback,
             )
         )  # fmt: skip
         self.count += 1
@@ -142,13 +143,13 @@ class Buffer:
 
     def forget(self, user_id: str, until: float = float("inf")) -> None:
         """Drop a user's answers up to Kafka's timestamp `until`, seconds since the epoch."""
-        run = self._runs.pop(user_id, None)
-        if run is None:
-            return
+        run = self._runs.get(user_id, deque())
         kept = deque(answer for answer in run if answer.at > until)
         self._size -= len(run) - len(kept)
         if kept:
             self._runs[user_id] = kept
+        else:
+            self._runs.pop(user_id, None)
 
     def runs(self, since: int | None = None) -> Runs:
         """

@@ -21,7 +21,7 @@ from uuid import uuid4
 
 import numpy as np
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 from pydantic import ValidationError
 
@@ -41,7 +41,7 @@ from stream.learning.gate import Compared, Decision, decide
 from stream.learning.item_statistics import ItemStatistics
 from stream.learning.replay import predict_runs
 from stream.learning.runs import Buffer
-from stream.learning.update import Wish, prepare, update
+from stream.learning.update import Wish, prepare, reorder, update
 from stream.models import features
 from stream.models.artifacts import load, read_manifest, read_weights, release
 from stream.models.dkt import KNOWLEDGE
@@ -49,7 +49,7 @@ from stream.models.items import key_of
 from stream.settings import Settings
 from stream.telemetry import TrainerMetrics, serve
 from stream.transport import topics
-from stream.transport.clients import consumer_config
+from stream.transport.clients import consumer_config, is_fatal
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.rollout import announce, parse, read_whole
 
@@ -92,8 +92,6 @@ class Plan:
         learned: Answers up to the newest wish.
         candidate: What waits for the gate.
         champion: What serves; None for the fallback.
-        previous: What served before.
-        decided_at: When that was announced.
     """
 
     learn_every: int
@@ -103,8 +101,6 @@ class Plan:
     learned: int = 0
     candidate: Candidate | None = None
     champion: Release | None = None
-    previous: Release | None = None
-    decided_at: datetime | None = None
 
     def wishes_update(self) -> bool:
         """Return whether enough answers have come since the last wish; never while a candidate waits to be judged."""
@@ -176,17 +172,17 @@ class Trainer:
     _failed_at: float = float("-inf")
 
     @property
-    def is_busy(self) -> bool:
-        """Whether an update is running."""
-        return self._running is not None
-
-    @property
     def wants_more(self) -> bool:
         """Whether to go on reading: a busy trainer may be told to let its backlog wait."""
         limit = self.settings.trainer_backlog
         if not limit or self._running is None:
             return True
         return self.plan.buffer.count < self._running[1].frozen_at + limit
+
+    def reached(self, partition: int, offset: int) -> None:
+        """Take note of how far `training-examples` has been read, whatever stands there."""
+        if offset >= self.replayed_to.get(partition, 0) - 1:
+            self.rereading.discard(partition)
 
     def read(self, example: TrainingExample, partition: int, offset: int, at: float) -> None:
         """
@@ -198,8 +194,6 @@ class Trainer:
             offset: There.
             at: Kafka's timestamp, seconds since the epoch.
         """
-        if offset >= self.replayed_to.get(partition, 0) - 1:
-            self.rereading.discard(partition)
         if at <= self.erased_at.get(example.user_id, 0.0):
             return
         if example.feature_version != features.VERSION or len(example.features) != features.COUNT:
@@ -248,7 +242,8 @@ class Trainer:
         if champion is not None:
             try:
                 folder = self.settings.model_store / champion.path
-                start = read_weights(folder, read_manifest(folder, champion.sha256))
+                manifest = read_manifest(folder, champion.sha256)
+                start = reorder(read_weights(folder, manifest), manifest.skills, self.plan.buffer.skills)
                 state_format = champion.state_format
             except ArtifactError as error:
                 log.warning("update.started_from_nothing", reason=str(error))
@@ -293,6 +288,7 @@ class Trainer:
             return
         try:
             decision, answers, users = judge(self.plan, candidate, self.settings.model_max_bytes)
+            promoted = release(self.settings.model_store, KNOWLEDGE, candidate.version)
         except (ArtifactError, InferenceError) as error:
             log.error("candidate.refused", version=candidate.version, reason=str(error))  # noqa: TRY400
             self.metrics.updates.labels("refused").inc()
@@ -302,7 +298,7 @@ class Trainer:
                  answers=answers, z=round(decision.z, 2))  # fmt: skip
         champion = self.plan.champion
         if decision.promoted:
-            self._announce(release(self.settings.model_store, KNOWLEDGE, candidate.version))
+            self._announce(promoted)
         elif decision.falls_back and champion is not None:
             self._announce(None)
         self._tell(
@@ -328,14 +324,9 @@ class Trainer:
         self.follow(rollout)
 
     def follow(self, rollout: ModelRollout) -> None:
-        """Take note of what serves from now on, whoever announced it; an older announcement changes nothing."""
-        if rollout.name != KNOWLEDGE or (
-            self.plan.decided_at is not None and rollout.decided_at < self.plan.decided_at
-        ):
-            return
-        self.plan.champion, self.plan.previous = rollout.champion, rollout.previous
-        self.plan.decided_at = rollout.decided_at
-        self.metrics.version.set(rollout.champion.version if rollout.champion else 0)
+        """Take note of what is to serve from now on, whoever announced it."""
+        self.plan.champion = rollout.champion
+        self.metrics.version.set(self.plan.serving)
 
     def _tell(self, event: UpdateStarted | GateDecided) -> None:
         self.outbox.send(
@@ -360,7 +351,7 @@ def run_trainer(settings: Settings) -> None:
     for unfinished in (settings.model_store / KNOWLEDGE).glob(".v*-*"):
         # An update was killed while it wrote; there is one trainer, so nobody else is at it.
         shutil.rmtree(unfinished, ignore_errors=True)
-    rollout, published = _read_control(settings)
+    rollout, published, erasures = _read_control(settings)
     plan = Plan(
         settings.learn_every, settings.learn_from, settings.gate_answers,
         Buffer(settings.buffer_answers, settings.buffer_run),
@@ -378,6 +369,8 @@ def run_trainer(settings: Settings) -> None:
     )
     if rollout is not None:
         trainer.follow(rollout)
+    for user_id, at in erasures:
+        trainer.forget(user_id, at)
     log.info("trainer.started", broker=settings.broker, champion=plan.champion.version if plan.champion else 0)
     try:
         _loop(settings, trainer, stopping)
@@ -439,11 +432,9 @@ def _loop(settings: Settings, trainer: Trainer, stopping: list[int]) -> None:
 
     def assigned(_: Consumer, partitions: list[TopicPartition]) -> None:
         # The buffer is in memory: examples are read again from their beginning, and count as new from the committed
-        # offset on. So are erasures: they are small, and what they forbid must stay forbidden.
+        # offset on.
         committed = consumer.committed(partitions, timeout=15)
         for partition in committed:
-            if partition.topic == erasures:
-                partition.offset = OFFSET_BEGINNING
             if partition.topic == examples and partition.partition not in trainer.replayed_to:
                 reached = max(partition.offset, 0)
                 partition.offset, _end = consumer.get_watermark_offsets(partition, timeout=15)
@@ -480,15 +471,21 @@ def _settle(consumer: Consumer, trainer: Trainer, examples: str) -> None:
         if position.topic == examples:
             position.offset = max(position.offset, trainer.replayed_to.get(position.partition, 0))
     if positions:
-        consumer.commit(offsets=positions, asynchronous=False)
+        try:
+            consumer.commit(offsets=positions, asynchronous=False)
+        except KafkaException as error:
+            # A rebalance or a coordinator that moves: the next turn commits what this one could not.
+            log.warning("trainer.commit_failed", reason=error.args[0].str())
 
 
 def _take(message: KafkaMessage, trainer: Trainer, erasures: str, updates: str) -> None:
     error = message.error()
     if error is not None:
-        if not error.retriable() and error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):  # noqa: SLF001
+        if is_fatal(error):
             raise KafkaException(error)
         return
+    if message.topic() not in (erasures, updates):
+        trainer.reached(message.partition() or 0, message.offset() or 0)
     value = message.value()
     if value is None:
         return
@@ -497,7 +494,9 @@ def _take(message: KafkaMessage, trainer: Trainer, erasures: str, updates: str) 
         if message.topic() == erasures:
             trainer.forget(decode_erasure(value).user_id, timestamp_ms / 1000)
         elif message.topic() == updates:
-            trainer.follow(parse(value))
+            rollout = parse(value)
+            if rollout is not None:
+                trainer.follow(rollout)
         else:
             example = TrainingExample.model_validate_json(value)
             trainer.read(example, message.partition() or 0, message.offset() or 0, timestamp_ms / 1000)
@@ -506,17 +505,22 @@ def _take(message: KafkaMessage, trainer: Trainer, erasures: str, updates: str) 
                     offset=message.offset(), reason=str(problem))  # fmt: skip
 
 
-def _read_control(settings: Settings) -> tuple[ModelRollout | None, list[ItemParameters]]:
-    """Return the rollout that should be and all item parameters, as they stand on their topics now."""
+def _read_control(settings: Settings) -> tuple[ModelRollout | None, list[ItemParameters], list[tuple[str, float]]]:
+    """Return the rollout that should be, all item parameters, and all erasures, as they stand on their topics now."""
     rollouts: list[ModelRollout] = []
     parameters: dict[bytes, ItemParameters] = {}
+    erasures: list[tuple[str, float]] = []
 
-    def take(topic: str, key: bytes, value: bytes) -> None:
-        if topic == "model-updates":
-            rollouts.append(parse(value))
-        else:
-            parameters[key] = ItemParameters.model_validate_json(value)
+    def take(topic: str, key: bytes, value: bytes, at: float) -> None:
+        try:
+            if topic == "item-parameters":
+                parameters[key] = ItemParameters.model_validate_json(value)
+            elif topic == "erasures":
+                erasures.append((decode_erasure(value).user_id, at))
+            elif (rollout := parse(value)) is not None:
+                rollouts.append(rollout)
+        except (ValidationError, InvalidEvent) as error:
+            log.warning("control.unreadable", topic=topic, reason=str(error))
 
-    read_whole(settings, ("model-updates", "item-parameters"), take)
-    rollout = next((rollout for rollout in reversed(rollouts) if rollout.name == KNOWLEDGE), None)
-    return rollout, list(parameters.values())
+    read_whole(settings, ("model-updates", "item-parameters", "erasures"), take)
+    return rollouts[-1] if rollouts else None, list(parameters.values()), erasures

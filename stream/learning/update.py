@@ -130,6 +130,27 @@ def warm(shape: Shape, arrays: dict[str, NDArray[np.float32]]) -> Network:
     return from_weights(Shape(vocabulary=len(arrays["skill.weight"])), arrays)
 
 
+def reorder(
+    arrays: dict[str, NDArray[np.float32]], skills: tuple[str, ...], wanted: tuple[str, ...]
+) -> dict[str, NDArray[np.float32]]:
+    """
+    Return weights whose skills stand in another order; skills that the model did not know start as unknown ones.
+
+    Args:
+        arrays: Of a network.
+        skills: In the order of its rows.
+        wanted: In the order of the rows that are wanted.
+    """
+    if wanted[: len(skills)] == skills:
+        return arrays
+    old = arrays["skill.weight"]
+    rows = {skill: row for row, skill in enumerate(skills, 1)}
+    new = np.tile(old[:1], (max(len(old), shape_for(len(wanted)).vocabulary), 1))
+    for row, skill in enumerate(wanted, 1):
+        new[row] = old[rows.get(skill, 0)]
+    return arrays | {"skill.weight": new}
+
+
 class Training:
     """
     AdamW over runs, epoch by epoch.

@@ -132,6 +132,15 @@ def _unknown(table: str, expected: int, value: bytes) -> str:
     )
 
 
+def is_marker(value: bytes) -> bool:
+    """Return whether a stored record is the empty marker of an erased user, who has not come back."""
+    if value[0] != LEARNER_FORMAT:
+        return False
+    _, stored, _ = _HEAD.unpack_from(value)
+    record = np.frombuffer(value, learner.learner_dtype(stored), 1, _HEAD.size)[0]
+    return bool(record["erasure_seen"] >= 0 and record["last_at"] == 0)
+
+
 def seen_offset(value: bytes) -> int:
     """Return the last source offset that a stored record of either table has seen."""
     head = _HEAD.size if value[0] == LEARNER_FORMAT else 1

@@ -102,10 +102,12 @@ class RedisReadModel:
                 taken = [self._pending.popitem(last=False) for _ in range(count)]
             try:
                 self._write(taken)
-            except redis.ResponseError as error:
-                # Redis is there and says no (a key of another type, no memory): asking again would hold up all others.
+            except _REFUSALS as error:
+                # Redis is there and says no, to a key of another type for instance: predictions would hold up all
+                # others if they were tried again. Erasures are, one by one.
                 self._telemetry.failed("redis_refused")
                 log.warning("read_model.refused", error=str(error), users=len(taken))
+                self._forget_alone([user for user, kinds in taken if _FORGET in kinds])
             except redis.RedisError as error:
                 self._telemetry.failed("redis")
                 if not away:
@@ -128,7 +130,19 @@ class RedisReadModel:
             latest: Any = {kind: value for kind, value in kinds.items() if value is not None}
             if latest:
                 pipeline.hset(key, mapping=latest)
-        pipeline.execute()
+        try:
+            pipeline.execute()
+        except redis.ResponseError as error:
+            if any(word in str(error) for word in _PASSING):
+                raise redis.ConnectionError(str(error)) from error
+            raise
+
+    def _forget_alone(self, users: list[str]) -> None:
+        for user in users:
+            try:
+                self._redis.delete(KEY.format(user=user))
+            except redis.RedisError:
+                self._put_back([(user, {_FORGET: None})])
 
     def _put_back(self, taken: list[tuple[str, dict[str, bytes | None]]]) -> None:
         """Let what could not be written wait again, behind nothing newer of the same user."""
@@ -140,3 +154,7 @@ class RedisReadModel:
 
 
 _FORGET = ""
+
+# A replica, a full memory or a disk that fails pass: they are waited for, like a Redis that is away.
+_REFUSALS = (redis.DataError, redis.ResponseError)
+_PASSING = ("READONLY", "OOM", "MISCONF", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS")

@@ -52,10 +52,10 @@ class PackedTable(faust.Table[bytes, bytes]):
         self._memory._key_partition[key] = partition  # noqa: SLF001
         self.outbox.send(self.changelog_topic.get_topic_name(), key=key, value=value, partition=partition)
 
-    def of_partition(self, partition: int) -> Iterator[bytes]:
-        """Yield the records of one partition's users."""
+    def of_partition(self, partition: int) -> Iterator[tuple[str, bytes]]:
+        """Yield the users of one partition and their records."""
         partitions = self._memory._key_partition  # noqa: SLF001
-        return (value for key, value in self._memory.data.items() if partitions.get(key) == partition)
+        return ((key.decode(), value) for key, value in self._memory.data.items() if partitions.get(key) == partition)
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         """Let the records be checked before the first event."""

@@ -2,9 +2,27 @@
 
 from typing import Any
 
+from confluent_kafka import KafkaError
+
 from stream.settings import Settings
 
 Config = dict[str, Any]
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Return whether a consumer's error will not pass by itself: the rest is what reconnecting is for."""
+    return bool(error.fatal()) or error.code() in _FATAL
+
+
+_FATAL = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError._AUTHENTICATION,  # noqa: SLF001
+    }
+)
 
 
 def client_config(settings: Settings) -> Config:

@@ -20,6 +20,9 @@ T = TypeVar("T")
 IDLE_S = 2.0
 """A partition with records to read, of which none has become safe for this long, is read again from what is safe."""
 
+BUSY_S = 30.0
+"""The same while other partitions move: a backlog is fetched and worked off one partition after the other."""
+
 LONGEST_IDLE_S = 60.0
 """
 The wait doubles up to this while nothing comes: at the end of a partition may stand nothing but markers of
@@ -146,7 +149,9 @@ class Progress:
                 # Nothing to read: whatever comes next has only just come.
                 partition.moved_at = now
                 continue
-            if now - partition.moved_at < partition.patience_s:
+            # While others move, its batches may only be waiting their turn: then much more patience is due.
+            busy = now - max(p.moved_at for p in self._partitions.values()) < partition.patience_s
+            if now - partition.moved_at < (max(BUSY_S, partition.patience_s) if busy else partition.patience_s):
                 continue
             self.expect(place, partition.next, now)
             self._partitions[place].patience_s = min(2 * partition.patience_s, LONGEST_IDLE_S)

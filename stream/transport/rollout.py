@@ -4,29 +4,34 @@ Which model should serve, on its compacted topic: read as it stands, and announc
 The worker follows the same topic in `stream.agents.control`.
 """
 
+import time
 from collections.abc import Callable
 from datetime import datetime
 
+import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from pydantic import ValidationError
 
 from schemas import ModelRollout, Release
 from stream.errors import UserError
 from stream.models.dkt import KNOWLEDGE
 from stream.settings import Settings
-from stream.transport.clients import consumer_config
+from stream.transport.clients import consumer_config, is_fatal
 from stream.transport.outbox import KafkaOutbox
+
+log = structlog.get_logger()
 
 _TIMEOUT_S = 15.0
 
 
-def read_whole(settings: Settings, names: tuple[str, ...], take: Callable[[str, bytes, bytes], None]) -> None:
+def read_whole(settings: Settings, names: tuple[str, ...], take: Callable[[str, bytes, bytes, float], None]) -> None:
     """
     Hand over every record that stands on topics now, in the order of each partition.
 
     Args:
         settings: Broker and prefix.
-        names: The design's names.
-        take: Called with topic, key and value; tombstones are left out.
+        names: The catalog's names.
+        take: Called with topic, key, value and Kafka's timestamp in seconds; tombstones are left out.
 
     Raises:
         UserError: If they cannot be read.
@@ -39,13 +44,25 @@ def read_whole(settings: Settings, names: tuple[str, ...], take: Callable[[str, 
             partitions += [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in metadata.partitions]
         consumer.assign(partitions)
         waiting = {(p.topic, p.partition) for p in partitions}
+        moved_at = time.monotonic()
         while waiting:
-            for message in consumer.consume(1_000, 0.5):
+            messages = consumer.consume(1_000, 0.5)
+            for message in messages:
                 error, value = message.error(), message.value()
-                if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                if error is None and value is not None:
+                    topic = (message.topic() or "").removeprefix(settings.topic_prefix)
+                    take(topic, message.key() or b"", value, message.timestamp()[1] / 1000)
+                elif error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                     waiting.discard((message.topic() or "", message.partition() or 0))
-                elif error is None and value is not None:
-                    take((message.topic() or "").removeprefix(settings.topic_prefix), message.key() or b"", value)
+                elif error is not None and is_fatal(error):
+                    raise KafkaException(error)  # noqa: TRY301 (told once, below)
+            if any(message.error() is None for message in messages):
+                moved_at = time.monotonic()
+            if waiting and time.monotonic() - moved_at > _TIMEOUT_S:
+                raise UserError(
+                    f"{', '.join(names)} cannot be read whole from {settings.broker}: "
+                    f"nothing came for {_TIMEOUT_S:.0f} s"
+                )
     except KafkaException as error:
         raise UserError(f"{', '.join(names)} cannot be read from {settings.broker}: {error.args[0].str()}") from error
     finally:
@@ -55,13 +72,24 @@ def read_whole(settings: Settings, names: tuple[str, ...], take: Callable[[str, 
 def current(settings: Settings) -> ModelRollout | None:
     """Return the latest announcement, None if there was never one; raises `UserError` like `read_whole`."""
     found: list[ModelRollout] = []
-    read_whole(settings, ("model-updates",), lambda _topic, _key, value: found.append(parse(value)))
-    return next((rollout for rollout in reversed(found) if rollout.name == KNOWLEDGE), None)
+
+    def take(_topic: str, _key: bytes, value: bytes, _at: float) -> None:
+        rollout = parse(value)
+        if rollout is not None:
+            found.append(rollout)
+
+    read_whole(settings, ("model-updates",), take)
+    return found[-1] if found else None
 
 
-def parse(value: bytes) -> ModelRollout:
-    """Return an announcement; raises pydantic's `ValidationError` if it is none."""
-    return ModelRollout.model_validate_json(value)
+def parse(value: bytes) -> ModelRollout | None:
+    """Return an announcement of the knowledge model; None for another's, or for what nobody can read."""
+    try:
+        rollout = ModelRollout.model_validate_json(value)
+    except ValidationError as error:
+        log.warning("rollout.unreadable", error=str(error))
+        return None
+    return rollout if rollout.name == KNOWLEDGE else None
 
 
 def announce(

@@ -65,7 +65,7 @@ def exists(pid: int) -> bool:
 
 
 def test_simulated_learners_are_each_predicted_once(tmp_path: Path) -> None:
-    """The report has every key of the design, and its counts are exact."""
+    """The report has every key that it promises, and its counts are exact."""
     report_file = tmp_path / "demo.json"
     status, out, err = run(tmp_path, "--headless", "--events", "1500", "--port", "0", "--report", str(report_file))
     assert status == 0, err

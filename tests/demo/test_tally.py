@@ -79,10 +79,12 @@ def test_without_a_swap_nothing_is_compared() -> None:
 
 
 def test_dead_letters_and_swaps_are_counted() -> None:
-    """Whatever a dead letter holds, it counts; so does each swap a worker tells of."""
+    """Dead letters count, and the first says why; so does each swap that a worker tells of."""
     tally = Tally()
-    tally.saw("dead-letters", b"\xff", 0.0)
+    for detail in ("score: expected at most 1, found 3", "another"):
+        tally.saw("dead-letters", orjson.dumps({"detail": detail}), 0.0)
     tally.saw("model-events", orjson.dumps({"type": "update_started"}), 0.0)
     assert tally.updating
     tally.saw("model-events", orjson.dumps({"type": "model_swapped"}), 0.0)
-    assert (tally.dead, tally.swaps, tally.updating) == (1, 1, False)
+    assert (tally.dead, tally.swaps, tally.updating) == (2, 1, False)
+    assert tally.first_dead == "score: expected at most 1, found 3"

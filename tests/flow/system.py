@@ -130,7 +130,7 @@ class System:
         """
         Return the raw messages of topics from their beginning, read until enough have come.
 
-        Their `topic` is the design's name.
+        Their `topic` is the catalog's name.
 
         Raises:
             AssertionError: If too little came in time.

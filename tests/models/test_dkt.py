@@ -34,6 +34,7 @@ def some_runs(seed: int, users: int, length: int) -> Runs:
         features=of_features,
         there=np.ones((users, length), bool),
         number=np.arange(users * length).reshape(users, length),
+        version=np.zeros((users, length), np.int64),
         p_serving=np.full((users, length), 0.5, np.float32),
         p_fallback=np.full((users, length), 0.5, np.float32),
     )

@@ -30,7 +30,7 @@ DESIGNED_TOPICS = {
 
 
 def test_every_topic_has_a_contract() -> None:
-    """The catalog lists the design's topics, no more and no fewer, each under its own name."""
+    """The catalog lists these topics, no more and no fewer, each under its own name."""
     assert TOPICS.keys() == DESIGNED_TOPICS
     assert all(name == contract.name for name, contract in TOPICS.items())
 
