@@ -77,7 +77,8 @@ class Tally:
             return
         self._event_ids.add(message["event_id"])
         version = message["model"]["version"]
-        if version and (not self.models or version != self.models[-1]["version"]):
+        # Partitions arrive in no order among each other: a version counts from its first answer.
+        if version and all(version != model["version"] for model in self.models):
             self.models.append({"version": version, "at_event": len(self.outcomes)})
         self.outcomes.append((message["correct"], message["p_before"], message["p_before_fallback"], version))
 

@@ -71,6 +71,14 @@ def test_figures_after_the_first_swap_compare_the_same_answers() -> None:
     assert report["live"]["auc"] == 1.0
 
 
+def test_a_version_is_listed_once_though_partitions_interleave() -> None:
+    """The last answers of the model before may come after the first of the new one."""
+    tally = Tally()
+    for number, version in enumerate((2, 3, 2, 3)):
+        tally.saw("training-examples", example(number, version, correct=True, p=0.5, p_fallback=0.5), 0.0)
+    assert tally.models == [{"version": 2, "at_event": 0}, {"version": 3, "at_event": 1}]
+
+
 def test_without_a_swap_nothing_is_compared() -> None:
     """No published model, no answers after it; the keys are there all the same."""
     after = Tally().report(1.0, read=0)["after_swap"]
