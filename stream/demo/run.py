@@ -298,7 +298,11 @@ class _Demo:
         def note(topic: str, event: Mapping[str, Any]) -> None:
             self._tally.sent(event, is_answer(topic, event), time.monotonic())
 
-        feed(outbox, self._settings, events, Pace(self._options.rate), self._may_send, note)
+        try:
+            feed(outbox, self._settings, events, Pace(self._options.rate), self._may_send, note)
+        finally:
+            # Before the broker goes, of which it would complain.
+            outbox.close()
 
     def _may_send(self) -> bool:
         """

@@ -89,6 +89,10 @@ class KafkaOutbox:
         """Keep what the client says of its connections: a message that timed out does not tell why."""
         self._trouble = f" ({error.str()})"
 
+    def close(self) -> None:
+        """End the client; what was not flushed is lost."""
+        self._producer.close()
+
     async def flush(self) -> None:
         """Return when all that was queued is confirmed; see `stream.ports.Outbox`."""
         loop = asyncio.get_running_loop()
