@@ -32,7 +32,7 @@ from stream.state.read_model import NoReadModel, RedisReadModel
 from stream.state.tables import PackedTable
 from stream.telemetry import Metrics, serve
 from stream.transport import topics
-from stream.transport.faust_transport import Batches, TransportApp, batches
+from stream.transport.faust_transport import Batches, TransportApp
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.partitioner import Partitioner
 from stream.transport.progress import Batch
@@ -48,7 +48,6 @@ class WorkerApp(TransportApp):
 
     control: Control
     read_model: RedisReadModel | NoReadModel
-    outbox: KafkaOutbox
 
     def _create_directories(self) -> None:
         """Make no folders: tables are in memory and on Kafka."""
@@ -107,7 +106,6 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> WorkerApp:
     learners = PackedTable.declare(app, "learners", outbox)
     steps = PackedTable.declare(app, "academics", outbox)
     fallback = Fallback(KNOWLEDGE)
-    app.outbox = outbox
     app.control = Control(settings, fallback, telemetry, lambda event: _announce(outbox, event))
     app.read_model = (
         NoReadModel()
@@ -151,7 +149,7 @@ def _attach(
     channel = app.topic(topic, schema=Batches(key_type=bytes, value_type=bytes))
 
     async def agent(stream: StreamT[Batch]) -> None:
-        await work(batches(stream), app.progress, desk, handle)
+        await work(stream, app.progress, desk, handle)
 
     app.agent(channel, name=f"stream.agents.{name}", concurrency=1)(agent)
 

@@ -9,7 +9,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -171,7 +171,7 @@ class Desk:
 
 
 async def work(
-    batches: AsyncIterator[Batch],
+    batches: AsyncIterable[Batch],
     progress: Progress,
     desk: Desk,
     handle: Callable[[list[Record], Desk], Awaitable[None]],

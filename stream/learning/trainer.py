@@ -59,6 +59,7 @@ _BATCH = 500
 _POLL_S = 0.05
 _LOST_CHILD_WAIT_S = 5.0
 _PATIENCE = 4
+"""Times `gate_answers` after which a candidate is judged even if the champion has hardly served."""
 
 
 @dataclass(slots=True)

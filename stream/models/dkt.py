@@ -12,6 +12,7 @@ Source:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,23 +167,9 @@ class Dkt:
         if not len(hidden):
             return hidden.copy(), np.zeros(0, np.float32)
         known = np.where(skills <= len(self._vocabulary.keys), skills, 0)
-        users = np.arange(len(hidden))
-        before = np.zeros(len(hidden), np.float32)
-        next_hidden, forecast = self._graph.run(
-            OUTPUTS,
-            {
-                "hidden": hidden.astype(np.float32),
-                "skills": known,
-                "correct": correct,
-                "time": time,
-                "row": users,
-                "after": before,
-                "asked_skills": known,
-                "level": level,
-                "features": features,
-            },
-        )
-        return next_hidden.astype(np.float16), sigmoid(forecast[:, 0])
+        users, before = np.arange(len(hidden)), np.zeros(len(hidden), bool)
+        next_hidden, forecast = self._infer(hidden, (known, correct, time), (users, before, known, level, features))
+        return next_hidden, sigmoid(forecast[:, 0])
 
     def _run(
         self,
@@ -202,30 +189,57 @@ class Dkt:
             none = read_by_nobody.p_correct[:0]
             return hidden, Forecast(none, none, none)
         skills, correct, response_time_s = answered
+        asked_skills = self._vocabulary.lookup(_fit(questions.skills))
+        next_hidden, forecast = self._infer(
+            hidden,
+            (skills, correct, time_input(response_time_s)),
+            (questions.row, after, asked_skills, questions.level.astype(np.int64) + 1, features),
+        )
+        return next_hidden, Forecast(
+            p_correct=sigmoid(forecast[:, 0]),
+            mu=forecast[:, 1] + np.float32(LOG_PRIOR_SECONDS),
+            sigma=np.exp(forecast[:, 2]),
+        )
+
+    def _infer(
+        self,
+        hidden: Hidden,
+        answered: tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float32]],
+        asked: tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
+    ) -> tuple[Hidden, NDArray[np.float32]]:
+        """
+        Run the graph on its own inputs, and return the next states and the raw forecasts, `(N, 3)`.
+
+        Args:
+            hidden: `(B, hidden_size)`, at least one row.
+            answered: Skills, correctness and time of the answers, `(B, …)` each.
+            asked: Row, whether after the answer, skills, level, features: of at least one question, `(N, …)` each.
+
+        Raises:
+            InferenceError: If the graph failed, or gave other shapes.
+        """
+        skills, correct, time = answered
+        row, after, asked_skills, level, features = asked
         next_hidden, forecast = self._graph.run(
             OUTPUTS,
             {
                 "hidden": hidden.astype(np.float32),
                 "skills": skills,
                 "correct": correct.astype(np.int64),
-                "time": time_input(response_time_s),
-                "row": questions.row,
+                "time": time,
+                "row": row,
                 "after": after.astype(np.float32),
-                "asked_skills": self._vocabulary.lookup(_fit(questions.skills)),
-                "level": questions.level.astype(np.int64) + 1,
+                "asked_skills": asked_skills,
+                "level": level,
                 "features": features,
             },
         )
-        if next_hidden.shape != hidden.shape or forecast.shape != (len(questions.row), 3):
+        if next_hidden.shape != hidden.shape or forecast.shape != (len(row), 3):
             raise InferenceError(
                 f"expected states of {hidden.shape} and 3 numbers a question, "
                 f"found {next_hidden.shape} and {forecast.shape}"
             )
-        return next_hidden.astype(np.float16), Forecast(
-            p_correct=sigmoid(forecast[:, 0]),
-            mu=forecast[:, 1] + np.float32(LOG_PRIOR_SECONDS),
-            sigma=np.exp(forecast[:, 2]),
-        )
+        return next_hidden.astype(np.float16), forecast
 
 
 def time_input(response_time_s: NDArray[np.float32]) -> NDArray[np.float32]:

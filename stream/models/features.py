@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stream.models.items import PRIOR_SECONDS, Parameters
 from stream.models.lnirt import Belief
-from stream.state.learner import Records, decode_times
+from stream.state.learner import Records, decode_times, find_concepts
 
 VERSION = 1
 
@@ -113,7 +113,7 @@ def features(records: Records, questions: Questions, belief: Belief) -> NDArray[
     )
     put("level_answers", level_answers / 20)
 
-    concept = _find_topics(records, questions)
+    concept = find_concepts(records["concept"][row], questions.topic)
     met = concept >= 0
     topic_answers = records["concept_answers"][row, concept] * met
     put("topic_rate", _rate(records["concept_correct"][row, concept] * met, topic_answers))
@@ -163,12 +163,6 @@ def _latest5(records: Records) -> tuple[NDArray[np.float64], NDArray[np.float64]
     timed = (flags & 2) > 0
     seconds = (decode_times(records["answer_time"][rows, places]) * timed).sum(axis=1)
     return _rate(correct, there.sum(axis=1)), _seconds(seconds, timed.sum(axis=1))
-
-
-def _find_topics(records: Records, questions: Questions) -> NDArray[np.int64]:
-    """Return the place of each question's topic among its user's concepts, `(N,)`, -1 where it is new."""
-    found = records["concept"][questions.row] == questions.topic[:, None]  # (N, CONCEPTS)
-    return np.where(found.any(axis=1), found.argmax(axis=1), -1)
 
 
 def _item_past(

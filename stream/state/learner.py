@@ -236,9 +236,9 @@ def remember_answers(records: Records, answers: Answers) -> Records:
     return after
 
 
-def find_concepts(records: Records, key: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return the place of a concept in each row, `(B,)`, or -1 where the user has not met it lately."""
-    found = records["concept"] == key[:, None]  # (B, CONCEPTS)
+def find_concepts(concepts: NDArray[np.uint64], key: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the place of a key among the concepts of each row, `(N,)`, or -1 where it has not been met lately."""
+    found = concepts == key[:, None]  # (N, CONCEPTS)
     return np.where(found.any(axis=1), found.argmax(axis=1), -1)
 
 
@@ -253,7 +253,7 @@ def _count_concepts(
     where: NDArray[np.bool_],
 ) -> None:
     """Count one answer under a concept of each row of `after`, in place; the longest unmet gives way to a new one."""
-    place = find_concepts(after, key)
+    place = find_concepts(after["concept"], key)
     new = np.flatnonzero(where & (place < 0))
     if len(new):
         # Unused places go first; times alone would not tell them from a concept met in 1970, as files of relative

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import faust
 from faust.transport.drivers import aiokafka as driver
-from faust.types import AppT, StreamT
+from faust.types import AppT
 from faust.types.tuples import TP, ConsumerMessage
 
 from stream.ports import Record
@@ -159,9 +159,3 @@ class Batches(faust.Schema[bytes, bytes]):
             return app.create_event(None, message.value, {}, message)
 
         return decode
-
-
-async def batches(stream: StreamT[Batch]) -> AsyncIterator[Batch]:
-    """Yield the batches of a stream, each of one partition."""
-    async for batch in stream:
-        yield batch

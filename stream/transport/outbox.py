@@ -90,7 +90,7 @@ class KafkaOutbox:
         self._trouble = f" ({error.str()})"
 
     def close(self) -> None:
-        """End the client; what was not flushed is lost."""
+        """End the client, after a last attempt to deliver what is queued; only `flush` tells whether that worked."""
         self._producer.close()
 
     async def flush(self) -> None:
