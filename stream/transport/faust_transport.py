@@ -6,10 +6,12 @@ Inside Faust's own extension points: assignment, rebalancing, recovery and commi
 """
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType
 from typing import Any, cast
 
 import faust
+from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import AppT
 from faust.types.tuples import TP, ConsumerMessage
@@ -28,7 +30,14 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         return consumer
 
 
+RECOVERY_IDLE_S = 5.0
+"""A recovery that has records to read, of which none has come for this long, reads them again."""
+
+
 class _Consumer(driver.Consumer):
+    _recovery_left: Mapping[TP, int] = MappingProxyType({})
+    _recovery_moved_at = 0.0
+
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
@@ -52,6 +61,7 @@ class _Consumer(driver.Consumer):
             timeout: Seconds to wait for anything.
         """
         progress = self._ours.progress
+        await self._unstick_recovery()
         await self._seek_where_wanted(progress)
         epochs = progress.epochs()
         fetched, active = await self._wait_next_records(timeout)
@@ -73,6 +83,23 @@ class _Consumer(driver.Consumer):
                 stamp = progress.stamp(tp, epochs)
                 if stamp is not None:
                     yield tp, _message(tp, records[start : start + self._ours.batch_max], stamp, generation)
+
+    async def _unstick_recovery(self) -> None:
+        """
+        Read changelogs again from what was applied last, if recovery waits for records and none comes.
+
+        Around a rebalance Faust 0.15.3 can drop what it has fetched of a changelog; recovery then waits for ever.
+        Reading a record twice changes nothing.
+        """
+        recovery = cast("TableManager", self.app.tables).recovery
+        left = {tp: count for tp, count in recovery.active_remaining().items() if count > 0}
+        now = time.monotonic()
+        if not (recovery.in_recovery and self.flow_active) or left != self._recovery_left:
+            self._recovery_left, self._recovery_moved_at = left, now
+        elif left and now - self._recovery_moved_at > RECOVERY_IDLE_S:
+            self._recovery_moved_at = now
+            for tp in left.keys() & self.assignment():
+                await self.seek(tp, max(recovery.active_offsets[tp], 0))
 
     async def _seek_where_wanted(self, progress: Progress) -> None:
         """Seek here, between two fetches, and nowhere else: so no fetch can run beside it."""

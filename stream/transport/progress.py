@@ -78,12 +78,13 @@ class Progress:
     """The state of every assigned partition of the source topics."""
 
     _partitions: dict[Place, _Partition] = field(default_factory=dict)
+    _epochs: int = 0
 
     def expect(self, place: Place, offset: int, now: float) -> None:
         """Begin to read a partition at an offset, whatever was fetched before; `now` in monotonic seconds."""
-        before = self._partitions.get(place)
-        epoch = before.epoch + 1 if before else 1
-        self._partitions[place] = _Partition(offset, epoch, moved_at=now)
+        # Counted over all partitions: one that went and came back must not meet its old batches under the same number.
+        self._epochs += 1
+        self._partitions[place] = _Partition(offset, self._epochs, moved_at=now)
 
     def take_seeks(self) -> dict[Place, int]:
         """Return where the consumer must be put before its next fetch."""

@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from stream.demo.simulator import simulate
 from stream.models.features import COLUMN
+from tests.broker.process import ServerProcess
 from tests.flow.system import Message, System, answer, answers_before, distinct
 
 pytestmark = pytest.mark.timeout(240)
@@ -70,6 +71,40 @@ def test_kill_9_and_start_again_leaves_exact_counts(system: System) -> None:
         assert {m["source"]["event_id"] for m in found} == {
             f"user-{u}-{n}" for u in range(users) for n in range(answers)
         }
+
+
+LOSES_A_CHANGELOG_FETCH = """
+import sys
+from stream.transport import faust_transport
+lost, getmany = set(), faust_transport._Consumer.getmany
+async def losing(self, timeout):
+    fetch = set()
+    async for tp, message in getmany(self, timeout):
+        if tp.topic.endswith("-changelog") and (tp not in lost or tp in fetch):
+            lost.add(tp), fetch.add(tp)
+            continue
+        yield tp, message
+faust_transport._Consumer.getmany = losing
+from stream.cli import main
+sys.argv = ["stream", "worker"]
+main()
+"""
+
+
+def test_a_changelog_fetch_that_is_lost_is_read_again(system: System) -> None:
+    """Recovery that waits for records which were dropped on their way reads them again, and state is whole."""
+    system.start("worker")
+    system.send(rounds(users=8, answers=5))
+    system.examples(40)
+    system.processes["worker"].stop(timeout_s=20)
+    variables = [f"{key}={value}" for key, value in system.environment("worker").items()]
+    losing = ServerProcess(
+        "worker", ["env", *variables, sys.executable, "-c", LOSES_A_CHANGELOG_FETCH], folder=system.folder
+    )
+    system.processes["worker"] = losing
+    losing.start(lambda: system.log("worker").count("worker.started") == 2, timeout_s=60)
+    system.send(rounds(users=8, answers=1, first=5))
+    assert_counted_exactly(system.examples(48), users=8, answers=6)
 
 
 def test_two_workers_share_the_partitions(system: System) -> None:
