@@ -67,6 +67,25 @@ demo: venv ## Run broker, worker, trainer and simulated learners in one go
 test: broker venv ## Run all tests, on a real Kafka broker and a real Redis too
 	@STREAM_REQUIRE_BROKER=1 exec $(BIN)/python -m pytest $(ARGS)
 
+BENCH_REPORT ?= reports/bench.json
+CHAOS_REPORT ?= reports/chaos.json
+
+.PHONY: bench
+bench: broker venv ## Measure the worker beside its peers, on a real broker (about twenty minutes)
+	@mkdir -p "$(dir $(BENCH_REPORT))"
+	rm -f "$(BENCH_REPORT)"
+	$(BIN)/python -m benchmarks.environments
+	$(BIN)/python -m benchmarks.throughput --report "$(BENCH_REPORT)" $(ARGS)
+	$(BIN)/python -m benchmarks.latency --report "$(BENCH_REPORT)"
+	$(BIN)/python -m benchmarks.state --report "$(BENCH_REPORT)"
+	$(BIN)/python -m benchmarks.failover --report "$(BENCH_REPORT)"
+	$(BIN)/python -m benchmarks.report "$(BENCH_REPORT)"
+
+.PHONY: chaos
+chaos: broker venv ## Kill, stop and join workers while answers stream in: nothing is lost, nothing comes twice
+	@mkdir -p "$(dir $(CHAOS_REPORT))"
+	exec $(BIN)/python -m tests.chaos --report "$(CHAOS_REPORT)" $(ARGS)
+
 .PHONY: check
 check: venv ## Check style, types, import rules, generated schemas and settings
 	@$(BIN)/python -m ruff check .

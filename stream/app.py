@@ -5,20 +5,20 @@ Nothing is made at import; nothing connects before the app starts.
 """
 
 import asyncio
+import gc
+import importlib.util
 import os
-import ssl
-import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
 import faust
 import structlog
-from faust.types import TP, StreamT
+from faust.types import TP
 
 from stream.agents import academics, erasure, interactions, requests
 from stream.agents.control import Control
-from stream.agents.desk import Desk, stop_now, work
+from stream.agents.desk import Desk
 from stream.errors import StateError
 from stream.intake import Limits
 from stream.models.dkt import KNOWLEDGE
@@ -27,15 +27,20 @@ from stream.models.items import ItemTable
 from stream.pipeline import Models
 from stream.ports import Message, Record
 from stream.settings import Settings
-from stream.state.codec import Names, is_marker, seen_offset
+from stream.state import academic, codec, learner
+from stream.state.arrays import ArrayStore, Layout
+from stream.state.names import Names
 from stream.state.read_model import NoReadModel, RedisReadModel
-from stream.state.tables import PackedTable
+from stream.state.tables import NameTable, RecordTable
 from stream.telemetry import Metrics, serve
 from stream.transport import topics
-from stream.transport.faust_transport import Batches, TransportApp
+from stream.transport.assembly import assemble
+from stream.transport.engine import stop_now
+from stream.transport.exactly_once import ExactlyOnce
+from stream.transport.faust_transport import TransportApp
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.partitioner import Partitioner
-from stream.transport.progress import Batch
+from stream.transport.settlement import Work
 
 log = structlog.get_logger()
 
@@ -49,14 +54,11 @@ class WorkerApp(TransportApp):
     control: Control
     read_model: RedisReadModel | NoReadModel
 
-    def _create_directories(self) -> None:
-        """Make no folders: tables are in memory and on Kafka."""
-
     async def on_start(self) -> None:
         """Start reading the control topics before the first event can arrive."""
-        await super().on_start()
         self.control.start()
         self.read_model.start()
+        await super().on_start()
 
     async def on_stop(self) -> None:
         """Finish and commit the batch in hand, then end what stands beside."""
@@ -68,43 +70,18 @@ class WorkerApp(TransportApp):
 
 def create_app(settings: Settings, metrics: Metrics | None = None) -> WorkerApp:
     """
-    Return the worker's Faust app.
+    Return the app of a worker.
 
     Args:
         settings: All of them.
         metrics: Where it counts; fresh ones if not given.
     """
     telemetry = metrics or Metrics(settings.quality_window)
-    app = WorkerApp(
-        settings.group,
-        broker=[f"kafka://{server.strip()}" for server in settings.broker.split(",")],
-        broker_credentials=_credentials(settings),
-        store="memory://",
-        datadir=tempfile.gettempdir(),
-        topic_partitions=settings.partitions,
-        # Topics are made by `stream.transport.topics`, with the settings that state depends on.
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        # Faust's web server would show every table to whoever can reach it.
-        web_enabled=False,
-        consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=settings.message_max_bytes,
-        broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=settings.session_timeout_s / 5,
-        broker_request_timeout=max(40.0, settings.session_timeout_s + 5),
-        broker_commit_interval=settings.commit_interval_s,
-        broker_max_poll_records=settings.batch_max * 4,
-        # Batches, not events, wait before an agent.
-        stream_buffer_maxsize=16,
-        # A rebalance or a stop waits for the batch in hand.
-        stream_wait_empty=True,
-        table_standby_replicas=0,
-        producer_threaded=False,
-    )
-    app.batch_max, app.fetch_max_wait_ms = settings.batch_max, settings.fetch_max_wait_ms
     outbox = KafkaOutbox(settings)
-    learners = PackedTable.declare(app, "learners", outbox)
-    steps = PackedTable.declare(app, "academics", outbox)
+    app = assemble(WorkerApp, settings, telemetry, outbox)
+    names = Names()
+    learners = RecordTable(app, "learners", ArrayStore(learner_layout(settings.remembered_answers)))
+    steps = RecordTable(app, "academics", ArrayStore(ACADEMIC_LAYOUT))
     fallback = Fallback(KNOWLEDGE)
     app.control = Control(settings, fallback, telemetry, lambda event: _announce(outbox, event))
     app.read_model = (
@@ -115,66 +92,65 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> WorkerApp:
     desk = Desk(
         learners=learners,
         academics=steps,
-        outbox=outbox,
+        names=NameTable(app, "names", names),
         control=app.control,
         read_model=app.read_model,
         telemetry=telemetry,
         clock=lambda: datetime.now(UTC),
         partition_of=Partitioner(settings.partitions),
         limits=Limits(settings.event_max_bytes, settings.dead_letter_max_bytes),
-        remembered=settings.remembered_answers,
         latest_topics=settings.latest_topics,
-        models=Models(fallback, fallback, ItemTable(), Names()),
-        owns=partial(_owns, app),
+        models=Models(fallback, fallback, ItemTable(), names),
     )
-    handlers: dict[str, Callable[[list[Record], Desk], Awaitable[None]]] = {
+    app.engine.ready, app.engine.between = desk.ready, desk.refresh
+    handlers: dict[str, Callable[[list[Record], Desk], Work]] = {
         "interactions": interactions.handle,
         "academics": academics.handle,
         "prediction-requests": requests.handle,
         "erasures": erasure.handle,
     }
-    app.batched = frozenset(settings.topic(name) for name in handlers)
     for name, handle in handlers.items():
-        _attach(app, settings.topic(name), desk, name, handle)
+        app.attach(settings.topic(name), partial(_with, handle, desk))
     app.timer(interval=_REFRESH_S, name="stream.agents.control")(desk.refresh_idle)
     for source, table in (("interactions", learners), ("academics", steps)):
         table.check_recovered = partial(_check_recovered, app, settings.topic(source), table)
     return app
 
 
-def _attach(
-    app: WorkerApp, topic: str, desk: Desk, name: str, handle: Callable[[list[Record], Desk], Awaitable[None]]
-) -> None:
-    """Add the agent that reads a topic; one instance, so that batches become safe in order."""
-    channel = app.topic(topic, schema=Batches(key_type=bytes, value_type=bytes))
+def _with(handle: Callable[[list[Record], Desk], Work], desk: Desk, records: list[Record]) -> Work:
+    return handle(records, desk)
 
-    async def agent(stream: StreamT[Batch]) -> None:
-        await work(stream, app.progress, desk, handle)
 
-    app.agent(channel, name=f"stream.agents.{name}", concurrency=1)(agent)
+def learner_layout(remembered: int) -> Layout:
+    """Return the layout of the table of learners, with so many remembered answers."""
+    return Layout(
+        empty=partial(learner.new_learners, remembered=remembered),
+        encode=codec.encode_learners,
+        decode=partial(codec.decode_learners, remembered=remembered),
+        seen=("seen", "erasure_seen"),
+    )
+
+
+ACADEMIC_LAYOUT = Layout(academic.new_academics, codec.encode_academics, codec.decode_academics, ("seen",))
 
 
 def _announce(outbox: KafkaOutbox, event: Message) -> None:
     outbox.send_all([event], datetime.now(UTC).isoformat())
 
 
-def _owns(app: WorkerApp, record: Record) -> bool:
-    return TP(record.topic, record.partition) in app.consumer.assignment()
-
-
-async def _check_recovered(app: WorkerApp, source: str, table: PackedTable, partitions: set[int]) -> None:
+async def _check_recovered(app: WorkerApp, source: str, table: RecordTable, partitions: set[int]) -> None:
     """
     Look at what was recovered, before the first event.
 
     A source topic that was made anew stops the worker: its offsets would be taken for ones that have been seen.
     """
     for partition in sorted(partitions):
-        seen = -1
-        for user, value in table.of_partition(partition):
-            seen = max(seen, seen_offset(value))
-            if is_marker(value):
+        users, records = table.of_partition(partition)
+        if table.name == "learners":
+            for row in learner.markers(records).tolist():
                 # Erased, and perhaps the worker that did it ended before Redis was told.
-                app.read_model.forget(user)
+                app.read_model.forget(users[row].decode())
+        seen = int(records["seen"].max(initial=-1))
         if seen < 0:
             continue
         tp = TP(source, partition)
@@ -189,24 +165,6 @@ async def _check_recovered(app: WorkerApp, source: str, table: PackedTable, part
             )
 
 
-def _credentials(settings: Settings) -> faust.SASLCredentials | faust.SSLCredentials | None:
-    """Return how Faust's own consumer proves who we are, as `stream.transport.clients` does for the others."""
-    context = None
-    if settings.security_protocol.endswith("SSL"):
-        context = ssl.create_default_context(cafile=settings.ssl_ca_file)
-        if settings.ssl_cert_file is not None:
-            context.load_cert_chain(settings.ssl_cert_file, settings.ssl_key_file)
-    if settings.security_protocol.startswith("SASL"):
-        password = settings.sasl_password.get_secret_value() if settings.sasl_password else ""
-        return faust.SASLCredentials(
-            username=settings.sasl_username,
-            password=password,
-            mechanism=settings.sasl_mechanism,
-            ssl_context=context,
-        )
-    return None if context is None else faust.SSLCredentials(context)
-
-
 def run_worker(settings: Settings) -> None:
     """
     Run a worker until it is told to stop.
@@ -219,10 +177,14 @@ def run_worker(settings: Settings) -> None:
         log.info("topics.created", topics=created)
     metrics = Metrics(settings.quality_window)
     serve(metrics.registry, settings.metrics_host, settings.worker_metrics_port, "STREAM_WORKER_METRICS_PORT")
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
+    loop = new_loop()
+    calm_collector()
     app = create_app(settings, metrics)
+    if isinstance(app.guarantee, ExactlyOnce):
+        app.guarantee.prepare()
     log.info("worker.started", broker=settings.broker, group=settings.group, pid=os.getpid())
+    # No `blocking_timeout`: its alarm raises wherever the program happens to be, in the middle of a batch too, as soon
+    # as the loop is late by a second.
     worker = faust.Worker(
         app,
         loop=loop,
@@ -230,8 +192,26 @@ def run_worker(settings: Settings) -> None:
         override_logging=False,
         redirect_stdouts=False,
         quiet=True,
-        blocking_timeout=30,
     )
     # Its spinner writes control characters, terminal or not.
     worker.spinner = None
     worker.execute_from_commandline()
+
+
+def calm_collector() -> None:
+    """
+    Let Python look for reference cycles less often.
+
+    A batch makes ten thousands of short-lived objects and no cycles; by default every few hundred start a search.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop, set as the present one: uvloop's where there is one, for this thread and Faust's."""
+    if importlib.util.find_spec("uvloop") is not None:
+        asyncio.set_event_loop_policy(importlib.import_module("uvloop").EventLoopPolicy())
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop

@@ -9,6 +9,9 @@ What can go wrong, one class for each reaction.
     ├── InferenceError       a model that failed on a batch: the fallback answers
     └── FatalError           the process must stop before it commits; the supervisor restarts it
         ├── DeliveryError    Kafka did not take what we sent
+        ├── SleptError       the process stood still for longer than its session
+        ├── MembershipError  another worker runs under our STREAM_INSTANCE_ID
+        ├── TransactionError a transaction could be neither committed nor aborted
         ├── ControlError     the control topics could not be read whole
         └── StateError       stored state that does not fit its source or its format
 
@@ -46,6 +49,18 @@ class FatalError(StreamError):
 
 class DeliveryError(FatalError):
     """Kafka refused or did not confirm a message in time. Check the broker, the topic's size limit and the ACLs."""
+
+
+class SleptError(FatalError):
+    """The process stood still for so long that its partitions may be another worker's: it must not be heard."""
+
+
+class MembershipError(FatalError):
+    """The group no longer knows this worker under its STREAM_INSTANCE_ID. Give each worker an id of its own."""
+
+
+class TransactionError(FatalError):
+    """A transaction could be neither committed nor aborted, or its id is used by another. Check broker and ids."""
 
 
 class ControlError(FatalError):

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 from uuid import uuid5
 
 from schemas import DeadLetter, InvalidEvent
@@ -31,8 +31,7 @@ class Keyed(Protocol):
 E = TypeVar("E", bound=Keyed)
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted(Generic[E]):
+class Accepted(NamedTuple, Generic[E]):
     """An event and where it came from."""
 
     record: Record

@@ -6,10 +6,12 @@ Pure: no Kafka, no table, no clock of its own. A user's second event of a batch 
 """
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache, reduce
 from hashlib import blake2b
+from itertools import chain, islice
 from typing import TypeVar
 
 import numpy as np
@@ -23,17 +25,16 @@ from stream.intake import Accepted, Dead
 from stream.models import lnirt, risk
 from stream.models.fallback import Fallback
 from stream.models.features import Questions, features
-from stream.models.items import ItemTable
+from stream.models.items import ItemTable, Question, question
 from stream.ports import Forecast, Hidden, Message, Predictor
-from stream.state import academic, learner
-from stream.state.codec import Names
+from stream.state import academic, arrays, learner
 from stream.state.learner import DIFFICULTIES, IS_SKILL, IS_TOPIC, Answers, id64
+from stream.state.names import Names
 
 MASTERED = 16
 """Skills, the latest met, whose mastery is published."""
 
 _DAY_S = 86_400
-_LEVEL = {level: index for index, level in enumerate(DIFFICULTIES)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +159,9 @@ def interactions(
         latest_topics: Topics met last that a prediction covers besides the event's own.
         now: Stamped on what is produced.
     """
-    outcome = nothing(replace(users, learners=users.learners.copy()))
-    for wave in _waves(batch):
-        outcome = join(outcome, _wave(wave, outcome.users, models, latest_topics, now))
-    return outcome
+    next_users = replace(users, learners=arrays.take(users.learners, np.arange(len(users.learners))))
+    outcomes = [_wave(wave, next_users, models, latest_topics, now) for wave in _waves(batch)]
+    return reduce(join, outcomes) if outcomes else nothing(next_users)
 
 
 def _waves(batch: Sequence[Accepted[E]]) -> list[list[Accepted[E]]]:
@@ -181,59 +181,55 @@ def _wave(
     wave: list[Accepted[Interaction]], users: Users, models: Models, latest_topics: int, now: datetime
 ) -> Outcome:
     """Process events of different users; `users.learners` is changed in place, as it is this batch's own copy."""
-    rows = np.array([users.row[a.event.user_id] for a in wave])
+    events = [a.event for a in wave]
+    learners = users.learners
+    rows = np.array([users.row[event.user_id] for event in events])
     offsets = np.array([a.record.offset for a in wave], np.int64)
-    ids = np.array([id64(a.event.event_id) for a in wave], np.uint64)
-    at = np.array([a.event.timestamp.timestamp() for a in wave])
-    before = users.learners[rows]
-    fresh = ~learner.has_seen(before, ids, offsets)
-    is_answer = np.array([a.event.type == "quiz_complete" for a in wave])
-    is_view = np.array([a.event.type == "resource_view" for a in wave])
+    ids = np.array([id64(event.event_id) for event in events], np.uint64)
+    at = np.array([event.timestamp.timestamp() for event in events])
+    last_at, risk_day = learners["last_at"][rows], learners["risk_day"][rows]
+    fresh = ~learner.has_seen(learners, rows, ids, offsets)
+    is_answer = np.array([event.type == "quiz_complete" for event in events])
 
-    after = before.copy()
-    others = np.flatnonzero(fresh & ~is_answer)
-    after[others] = learner.remember_others(before[others], ids[others], at[others], is_view[others])
-    chosen = np.flatnonzero(fresh & is_answer)
-    answered = [wave[i] for i in chosen]
+    others = (fresh & ~is_answer).nonzero()[0]
+    if len(others):
+        is_view = np.array([events[i].type == "resource_view" for i in others])
+        learner.remember_others(learners, rows[others], ids[others], at[others], is_view)
     outcome = nothing(users)
-    if answered:
-        answers = _answers(answered, ids[chosen], at[chosen], models.names)
-        next_learners, outcome = _answer(answered, answers, before[chosen], users, models, latest_topics, now)
-        after[chosen] = next_learners
+    chosen = (fresh & is_answer).nonzero()[0]
+    if len(chosen):
+        answered = [wave[i] for i in chosen]
+        answers = _answers([a.event for a in answered], ids[chosen], at[chosen], models.names)
+        outcome = _answer(answered, answers, rows[chosen], users, models, latest_topics, now)
     # An event seen under its id at another offset still moves the offset on: it need not be looked at again.
-    after["seen"] = np.maximum(before["seen"], offsets)
+    learners["seen"][rows] = np.maximum(learners["seen"][rows], offsets)
 
     day = (at // _DAY_S).astype(np.uint16)
-    new_day = np.flatnonzero(fresh & (day > before["risk_day"]))
-    after["risk_day"][new_day] = day[new_day]
-    users.learners[rows] = after
-    returned = after[new_day]
-    # How long nothing came is a sign of risk, and over with this very event: it is scored as it stood before.
-    returned["last_at"] = before["last_at"][new_day]
-    risks = risk.score(returned, users.academics[rows[new_day]], at[new_day])
-    messages = [
-        emission.risk_prediction(wave[i].record, wave[i].event, risks, row, "first_interaction_of_day", now)
-        for row, i in enumerate(new_day)
-    ]
-    return replace(outcome, messages=outcome.messages + messages, repeated=int((~fresh).sum()))
+    new_day = (fresh & (day > risk_day)).nonzero()[0]
+    messages = outcome.messages
+    if len(new_day):
+        learners["risk_day"][rows[new_day]] = day[new_day]
+        returned = arrays.take(learners, rows[new_day])
+        # How long nothing came is a sign of risk, and over with this very event: it is scored as it stood before.
+        returned["last_at"] = last_at[new_day]
+        risks = risk.score(returned, users.academics[rows[new_day]], at[new_day])
+        of_events = [(wave[i].record, events[i]) for i in new_day]
+        messages = messages + emission.risk_predictions(of_events, risks, "first_interaction_of_day", now)
+    return replace(outcome, messages=messages, repeated=len(wave) - int(np.count_nonzero(fresh)))
 
 
-def _answers(
-    batch: Sequence[Accepted[Interaction]], ids: NDArray[np.uint64], at: NDArray[np.float64], names: Names
-) -> Answers:
+def _answers(events: Sequence[Interaction], ids: NDArray[np.uint64], at: NDArray[np.float64], names: Names) -> Answers:
     """Return answers as columns."""
-    events = [a.event for a in batch]
-    skills = [tuple(dict.fromkeys(event.skills)) for event in events]
-    columns = np.zeros((len(events), max(map(len, skills))), np.uint64)
-    for row, of_event in enumerate(skills):
-        columns[row, : len(of_event)] = [names.key(skill) for skill in of_event]
+    asked = [question(e.topic_id, e.item_id, e.difficulty) for e in events]
+    skills = [list(dict.fromkeys(map(names.key, event.skills))) for event in events]
+    width = max(map(len, skills))
     unknown = float("nan")
     return Answers(
         event=ids,
-        item=np.array([learner.key64(e.item_id) if e.item_id else 0 for e in events], np.uint64),
-        topic=np.array([names.key(e.topic_id) for e in events], np.uint64),
-        skills=columns,
-        level=np.array([_LEVEL.get(e.difficulty or "", -1) for e in events], np.int8),
+        item=np.array([q.item for q in asked], np.uint64),
+        topic=np.array([names.key(q.topic_id) for q in asked], np.uint64),
+        skills=np.array([keys + [0] * (width - len(keys)) for keys in skills], np.uint64),
+        level=np.array([q.level for q in asked], np.int8),
         correct=np.array([bool(e.correct) for e in events]),
         response_time_s=np.array(
             [unknown if e.duration_seconds is None else e.duration_seconds for e in events], np.float32
@@ -245,33 +241,36 @@ def _answers(
 def _answer(
     batch: Sequence[Accepted[Interaction]],
     answers: Answers,
-    before: learner.Records,
+    rows: NDArray[np.int64],
     users: Users,
     models: Models,
     latest_topics: int,
     now: datetime,
-) -> tuple[learner.Records, Outcome]:
-    """Predict answers as they were asked, learn from them, and predict what comes next."""
+) -> Outcome:
+    """Predict answers as they were asked, learn from them in place, and predict what comes next."""
+    B = len(batch)
     events = [a.event for a in batch]
-    users_of = np.arange(len(batch))
-    asked_rows = np.array([models.items.row(e.item_id, e.topic_id, e.difficulty) for e in events], np.int64)
-    asked = Questions(
-        users_of, answers.item, answers.topic, answers.skills, answers.level, answers.asked_at,
-        models.items.parameters(asked_rows),
-    )  # fmt: skip
-    asked_features = features(before, asked, lnirt.believe(before, users_of, asked.parameters))
-
-    after = lnirt.learn(learner.remember_answers(before, answers), answers, asked.parameters)
-    targets = [
-        Asked(_targets(event, row, latest_topics), _mastered(event, row), event.user_id)
-        for event, row in zip(events, _latest_concepts(after, models.names), strict=True)
+    answered = [question(e.topic_id, e.item_id, e.difficulty) for e in events]
+    states = arrays.take(users.learners, np.array([rows, rows]))  # (2, B)
+    before, after = states
+    learner.remember_answers(after, answers)
+    lnirt.learn(after, answers, models.items.parameters(models.items.rows(answered)))
+    asked = [
+        _asked(event, concepts, latest_topics, models.names)
+        for event, concepts in zip(events, _latest_concepts(after, models.names), strict=True)
     ]
-    next_asked = _questions([t.all for t in targets], answers.at, models)
-    next_features = features(after, next_asked, lnirt.believe(after, next_asked.row, next_asked.parameters))
 
-    questions = _concatenate(asked, next_asked)
-    every_feature = np.concatenate([asked_features, next_features])
-    is_after = np.arange(len(questions.row)) >= len(batch)
+    # One run for all: the answers themselves, put to the users as they were, then what is asked of them afterwards.
+    user = np.concatenate([np.arange(B), np.arange(B).repeat([len(each.all) for each in asked])])
+    is_after = np.arange(len(user)) >= B
+    asked_at = answers.at[user]
+    asked_at[:B] = answers.asked_at
+    flat = list(chain(answered, *(each.all for each in asked)))
+    questions = _questions(flat, user + B * is_after, asked_at, answers.skills, models)
+    belief = lnirt.believe(states.reshape(-1), questions.row, questions.parameters)
+    every_feature = features(states.reshape(-1), questions, belief)
+    questions = replace(questions, row=user)
+
     said_by_fallback = models.fallback.predict(before["hidden"][:, :0], questions, every_feature)
     predictor: Predictor = models.predictor
     try:
@@ -281,32 +280,33 @@ def _answer(
     except InferenceError:
         predictor, hidden, forecast = models.fallback, before["hidden"][:, :0], said_by_fallback
     _keep_hidden(after, hidden, predictor)
+    arrays.put(users.learners, rows, after)
 
-    said = _slice(forecast, 0, len(batch))
-    said_fallback = _slice(said_by_fallback, 0, len(batch))
-    answered = Answered(
+    failed = predictor is not models.predictor
+    said_by_fallback = _first(said_by_fallback, B)
+    said = Answered(
         records=[a.record for a in batch],
         events=events,
         identity=predictor.identity,
-        failed=predictor is not models.predictor,
-        targets=targets,
-        before=said,
-        before_fallback=said_fallback,
-        after=_slice(forecast, len(batch), len(questions.row)),
-        features=asked_features,
+        failed=failed,
+        asked=asked,
+        forecast=forecast,
+        fallback=said_by_fallback,
+        features=every_feature[:B],
     )
-    return after, Outcome(
+    return Outcome(
         users=users,
-        messages=emission.answer_messages(answered, now),
+        messages=emission.answer_messages(said, now),
         dead=[],
         correct=answers.correct,
-        p_correct=said.p_correct,
-        p_fallback=said_fallback.p_correct,
+        p_correct=forecast.p_correct[:B],
+        p_fallback=said_by_fallback.p_correct,
         repeated=0,
-        fell_back=len(batch) if answered.failed else 0,
+        fell_back=B if failed else 0,
     )
 
 
+@lru_cache(maxsize=64)
 def format_tag(state_format: str) -> int:
     """Return the number under which a record says whose hidden state it holds; never 0."""
     return int.from_bytes(blake2b(state_format.encode(), digest_size=4).digest(), "little") or 1
@@ -318,9 +318,11 @@ def current_hidden(records: learner.Records, predictor: Predictor) -> Hidden:
 
     States of another format are rebuilt from the remembered answers.
     """
-    hidden = records["hidden"][:, : predictor.hidden_size].copy()
-    foreign = np.flatnonzero(records["hidden_format"] != format_tag(predictor.identity.state_format))
+    hidden = records["hidden"][:, : predictor.hidden_size]
+    is_foreign = records["hidden_format"] != format_tag(predictor.identity.state_format)
+    foreign = (is_foreign & (records["answers"] > 0)).nonzero()[0]
     if predictor.hidden_size and len(foreign):
+        hidden = hidden.copy()
         hidden[foreign] = predictor.rebuild(learner.remembered(records[foreign]))
     return hidden
 
@@ -335,66 +337,78 @@ def _keep_hidden(after: learner.Records, hidden: Hidden, predictor: Predictor) -
     after["hidden"][:, : hidden.shape[1]] = hidden
 
 
-def _targets(event: Interaction, concepts: list[tuple[str, int]], latest_topics: int) -> list[Target]:
-    """Return what is predicted after an answer: its topic at each difficulty, other topics, what the event names."""
-    topics = [name for name, kind in concepts if kind & IS_TOPIC and name != event.topic_id]
-    return [
-        *(Target.model_construct(topic_id=event.topic_id, item_id=None, difficulty=level) for level in DIFFICULTIES),
-        *(Target.model_construct(topic_id=name, item_id=None, difficulty=None) for name in topics[:latest_topics]),
-        *next_items(event),
-    ]
+def _asked(event: Interaction, concepts: Sequence[tuple[Question, int]], latest_topics: int, names: Names) -> Asked:
+    """
+    Return what is predicted after an answer.
+
+    Targets are its topic at each difficulty, other topics, and what the event names. Mastery is of the event's skills
+    and the latest met.
+    """
+    own = event.topic_id
+    topics = [concept for concept, kind in concepts if kind & IS_TOPIC and concept.topic_id != own]
+    skills = [concept for concept, kind in concepts if kind & IS_SKILL]
+    targets = [*_at_each_difficulty(own), *topics[:latest_topics], *_named(next_items(event), names)]
+    mastered = list(dict.fromkeys([*map(question, event.skills), *skills[:MASTERED]]))
+    return Asked(targets, mastered, list(dict.fromkeys([*targets, *mastered])))
 
 
-def _mastered(event: Interaction, concepts: list[tuple[str, int]]) -> list[str]:
-    """Return the skills whose mastery is published: the event's, and the latest met."""
-    latest = [name for name, kind in concepts if kind & IS_SKILL]
-    return list(dict.fromkeys([*event.skills, *latest[:MASTERED]]))
+@lru_cache(maxsize=10_000)
+def _at_each_difficulty(topic_id: str) -> tuple[Question, ...]:
+    return tuple(question(topic_id, None, difficulty) for difficulty in DIFFICULTIES)
 
 
-def _latest_concepts(records: learner.Records, names: Names) -> list[list[tuple[str, int]]]:
-    """Return names and kinds of each user's concepts, the latest met first."""
-    order = np.argsort(-records["concept_at"].astype(np.int64), axis=1, kind="stable")
-    keys = np.take_along_axis(records["concept"], order, axis=1).tolist()
-    kinds = np.take_along_axis(records["concept_kind"], order, axis=1).tolist()
-    return [
-        [(name, kind) for key, kind in zip(*of_user, strict=True) if key and (name := names.name(key)) is not None]
-        for of_user in zip(keys, kinds, strict=True)
-    ]
+def _named(targets: Sequence[Target], names: Names) -> list[Question]:
+    """Return targets that others named; their topics may be new to this process."""
+    for target in targets:
+        names.key(target.topic_id)
+    return [question(target.topic_id, target.item_id, target.difficulty) for target in targets]
 
 
-def _questions(targets: Sequence[Sequence[Target]], at: NDArray[np.float64], models: Models) -> Questions:
-    """Return the targets of all users as one batch of questions."""
-    row = np.repeat(np.arange(len(targets)), [len(t) for t in targets])
-    flat = [target for of_user in targets for target in of_user]
-    topic = np.array([models.names.key(t.topic_id) for t in flat], np.uint64)
-    items = np.array([models.items.row(t.item_id, t.topic_id, t.difficulty) for t in flat], np.int64)
+def _latest_concepts(records: learner.Records, names: Names) -> Iterator[list[tuple[Question, int]]]:
+    """Yield each user's concepts, the latest met first, as questions, and what they are: topic, skill or both."""
+    order = (-records["concept_at"].astype(np.int64)).argsort(axis=1, kind="stable")
+    rows = np.arange(len(records))[:, None]
+    keys, kinds = records["concept"][rows, order], records["concept_kind"][rows, order]
+    is_used = keys != 0
+    used = zip(map(names.name, keys[is_used].tolist()), kinds[is_used].tolist(), strict=True)
+    for count in is_used.sum(axis=1).tolist():
+        yield [(question(name), kind) for name, kind in islice(used, count) if name is not None]
+
+
+def _questions(
+    asked: Sequence[Question],
+    row: NDArray[np.int64],
+    asked_at: NDArray[np.float64],
+    skills_of_first: NDArray[np.uint64],
+    models: Models,
+) -> Questions:
+    """
+    Return questions as columns.
+
+    Args:
+        asked: `(N,)`.
+        row: Whose they are, `(N,)`.
+        asked_at: Seconds since the epoch, `(N,)`.
+        skills_of_first: Of the first of them, `(A, S)`; the others' are their topics.
+        models: What knows the items.
+    """
+    topic = np.array([q.topic for q in asked], np.uint64)
+    skills = np.zeros((len(asked), skills_of_first.shape[1]), np.uint64)
+    skills[:, 0] = topic
+    skills[: len(skills_of_first)] = skills_of_first
     return Questions(
         row=row,
-        item=np.array([learner.key64(t.item_id) if t.item_id else 0 for t in flat], np.uint64),
+        item=np.array([q.item for q in asked], np.uint64),
         topic=topic,
-        skills=topic[:, None],
-        level=np.array([_LEVEL.get(t.difficulty or "", -1) for t in flat], np.int8),
-        asked_at=at[row],
-        parameters=models.items.parameters(items),
+        skills=skills,
+        level=np.array([q.level for q in asked], np.int8),
+        asked_at=asked_at,
+        parameters=models.items.parameters(models.items.rows(asked)),
     )
 
 
-def _concatenate(first: Questions, second: Questions) -> Questions:
-    width = max(first.skills.shape[1], second.skills.shape[1])
-    skills = [np.pad(q.skills, ((0, 0), (0, width - q.skills.shape[1]))) for q in (first, second)]
-    columns = {
-        name: np.concatenate([getattr(first, name), getattr(second, name)])
-        for name in ("row", "item", "topic", "level", "asked_at")
-    }
-    parameters = [
-        np.concatenate([getattr(first.parameters, name), getattr(second.parameters, name)])
-        for name in type(first.parameters).__slots__
-    ]
-    return Questions(skills=np.concatenate(skills), parameters=type(first.parameters)(*parameters), **columns)
-
-
-def _slice(forecast: Forecast, start: int, end: int) -> Forecast:
-    return Forecast(forecast.p_correct[start:end], forecast.mu[start:end], forecast.sigma[start:end])
+def _first(forecast: Forecast, count: int) -> Forecast:
+    return Forecast(forecast.p_correct[:count], forecast.mu[:count], forecast.sigma[:count])
 
 
 def academics(batch: Sequence[Accepted[Academic]], users: Users, now: datetime) -> Outcome:
@@ -418,7 +432,7 @@ def academics(batch: Sequence[Accepted[Academic]], users: Users, now: datetime) 
         records[row] = academic.fold(records[row], accepted.event, accepted.record.offset)
         at = np.array([accepted.event.timestamp.timestamp()])
         risks = risk.score(users.learners[row : row + 1], records[row : row + 1], at)
-        messages.append(emission.risk_prediction(accepted.record, accepted.event, risks, 0, "academics", now))
+        messages += emission.risk_predictions([(accepted.record, accepted.event)], risks, "academics", now)
     return replace(nothing(replace(users, academics=records)), messages=messages, repeated=repeated)
 
 
@@ -432,8 +446,10 @@ def reply(request: PredictionRequest, record: learner.Records, models: Models, n
         models: What predicts.
         now: Stamped on the reply; the moment of the question, where the request names none.
     """
-    asked_at = (request.timestamp or now).timestamp()
-    questions = _questions([request.targets], np.array([asked_at]), models)
+    asked = _named(request.targets, models.names)
+    asked_at = np.full(len(asked), (request.timestamp or now).timestamp())
+    no_skills = np.zeros((0, 1), np.uint64)
+    questions = _questions(asked, np.zeros(len(asked), np.int64), asked_at, no_skills, models)
     of_questions = features(record, questions, lnirt.believe(record, questions.row, questions.parameters))
     predictor: Predictor = models.predictor
     try:

@@ -8,7 +8,7 @@ read model.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,7 @@ Hidden = NDArray[np.float16]
 """Recurrent states, `(B, size)`; `size` is the predictor's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """
     One message as it came.
 
@@ -47,8 +46,7 @@ class Record:
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """
     One message to be sent.
 
@@ -224,6 +222,15 @@ class Telemetry(Protocol):
 
     def failed(self, part: str) -> None:
         """Count a failure of a part that the worker goes on without, for instance `redis`."""
+
+    def aborted(self) -> None:
+        """Count a transaction that was aborted."""
+
+    def recovering(self, read: int, left: int) -> None:
+        """Record how many changelog records have been read, and about how many are left."""
+
+    def recovered(self, records: int, seconds: float) -> None:
+        """Record a recovery that is over."""
 
 
 class ReadModel(Protocol):

@@ -37,10 +37,24 @@ class Settings(BaseSettings):
         description="at start: `create` missing topics and check the others; only `check`; "
         "or `trust` a broker that has no admin API",
     )
-    guarantee: Literal["at_least_once"] = Field(
-        "at_least_once", description="`at_least_once`, made idempotent by the state; `exactly_once` is not there yet"
+    guarantee: Literal["at_least_once", "exactly_once"] = Field(
+        "at_least_once",
+        description="`at_least_once`, made idempotent by the state; or `exactly_once`: outputs, state and offsets in "
+        "one Kafka transaction",
     )
     session_timeout_s: float = Field(10.0, ge=6, le=300, description="seconds until a silent worker's partitions move")
+    heartbeat_s: float = Field(
+        1.0, ge=0.1, le=100, description="seconds between two heartbeats; a third of the session at most"
+    )
+    instance_id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+        description="static membership: a worker that comes back under its id within the session keeps its partitions; "
+        "each worker needs an id of its own",
+    )
+    standby_replicas: int = Field(
+        0, ge=0, le=8, description="workers that keep a copy of each partition's state, to take over without reading it"
+    )
     commit_interval_s: float = Field(1.0, ge=0.05, le=60, description="seconds between two commits of offsets")
 
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -147,6 +161,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"STREAM_SECURITY_PROTOCOL={self.security_protocol} needs STREAM_SASL_USERNAME and STREAM_SASL_PASSWORD"
             )
+        if self.heartbeat_s > self.session_timeout_s / 3:
+            raise ValueError("STREAM_HEARTBEAT_S must not be above a third of STREAM_SESSION_TIMEOUT_S")
         if self.event_max_bytes > self.message_max_bytes:
             raise ValueError("STREAM_EVENT_MAX_BYTES must not be above STREAM_MESSAGE_MAX_BYTES")
         # A letter holds value, key and headers, each cut to the limit and in base64, and the key once more.

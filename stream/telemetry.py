@@ -7,6 +7,7 @@ Names are `stream_<what>_<unit>`, labels are bounded, and nothing tells of a sin
 import logging
 import sys
 import threading
+import time
 from functools import partial
 from typing import Any
 from wsgiref.simple_server import WSGIServer
@@ -15,9 +16,13 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from stream.errors import UserError
 from stream.models.quality import auc, log_losses
+
+_BAR_AFTER_S = 1.0
 
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -61,6 +66,15 @@ class Silent:
         """Do nothing."""
 
     def failed(self, part: str) -> None:
+        """Do nothing."""
+
+    def aborted(self) -> None:
+        """Do nothing."""
+
+    def recovering(self, read: int, left: int) -> None:
+        """Do nothing."""
+
+    def recovered(self, records: int, seconds: float) -> None:
         """Do nothing."""
 
 
@@ -127,6 +141,11 @@ class Metrics:
         self._failures = Counter(
             "stream_failures_total", "Failures that the worker goes on after, by part.", ["part"], **of
         )
+        self._aborts = Counter("stream_aborted_transactions_total", "Transactions that were aborted.", **of)
+        self._recovery_left = Gauge("stream_recovery_left_records", "Changelog records left to read, about.", **of)
+        self._recovery_read = Counter("stream_recovery_records_total", "Changelog records read.", **of)
+        self._recovery_seconds = Gauge("stream_recovery_seconds", "How long the latest recovery took.", **of)
+        self._bar = _Bar()
         self._quality = LiveQuality(quality_window)
         area = Gauge("stream_live_auc_ratio", "AUC over the latest answers.", ["model"], **of)
         loss = Gauge("stream_live_logloss_nats", "Mean log loss over the latest answers.", ["model"], **of)
@@ -188,6 +207,57 @@ class Metrics:
     def failed(self, part: str) -> None:
         """Count a failure of a part that the worker goes on without."""
         self._failures.labels(part).inc()
+
+    def aborted(self) -> None:
+        """Count a transaction that was aborted."""
+        self._aborts.inc()
+
+    def recovering(self, read: int, left: int) -> None:
+        """Record how far recovery is, on a terminal as a bar too."""
+        self._recovery_left.set(left)
+        self._bar.show(read, left)
+
+    def recovered(self, records: int, seconds: float) -> None:
+        """Record a recovery that is over."""
+        self._recovery_left.set(0)
+        self._recovery_read.inc(records)
+        self._recovery_seconds.set(seconds)
+        self._bar.end()
+
+
+class _Bar:
+    """A bar on standard error, where that is a terminal and it takes longer than a moment."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._began_at = time.monotonic()
+
+    def show(self, read: int, left: int) -> None:
+        """Draw it."""
+        if read == 0:
+            self._began_at = time.monotonic()
+        if not self._console.is_terminal or time.monotonic() - self._began_at < _BAR_AFTER_S:
+            return
+        if self._progress is None:
+            columns = (
+                TextColumn("state from the changelogs"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
+            self._progress = Progress(*columns, console=self._console, transient=True)
+            self._progress.start()
+            self._task = self._progress.add_task("")
+        if self._task is not None:
+            self._progress.update(self._task, completed=read, total=read + left)
+
+    def end(self) -> None:
+        """Take it away."""
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress = self._task = None
 
 
 class TrainerMetrics:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stream.models.features import COLUMN, COUNT, Questions
 from stream.models.items import ItemTable, Parameters
 from stream.ports import Forecast, Hidden, Predictor
-from stream.state import learner
+from stream.state import arrays, learner
 from stream.state.learner import Answers, decode_times, key64
 from tests.worlds import START, TOPIC_NAMES
 
@@ -226,7 +226,9 @@ def rebuild_equals_stepping(predictor: Predictor, seed: int, counts: list[int], 
         answers = make_answers(random, len(counts), skills=1)
         who = np.flatnonzero(np.array(counts) > t)
         of_these = take(answers, who)
-        records[who] = learner.remember_answers(records[who], of_these)
+        of_who = arrays.take(records, who)
+        learner.remember_answers(of_who, of_these)
+        arrays.put(records, who, of_who)
         still_known = np.flatnonzero(np.array(counts)[who] - t <= remembered)
         if len(still_known):
             nothing = make_batch(0, 1, 0)

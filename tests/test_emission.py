@@ -1,5 +1,6 @@
 """Messages on their way out: ids that repeat, times from log-normals, numbers that JSON can hold."""
 
+import json
 import uuid
 from datetime import timedelta
 
@@ -9,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import TimePrediction
+from schemas.base import EVENT_NAMESPACE
 from stream import emission
 from stream.emission import Answered, Asked
+from stream.models.items import question
 from stream.ports import Forecast, Message, Record
 from tests import laws, networks
 from tests.worlds import NOW, Core, check, correctness, examples, interaction, placed, risks, times
@@ -24,17 +27,16 @@ def forecast(mu: float, sigma: float, p: float = 0.5) -> Forecast:
 def messages_of(said: Forecast) -> list[Message]:
     """Return the messages of one answer of which everything is said to be the same."""
     event = interaction()
-    (target,) = Asked([], ["area"], "u-1").all
+    target = question("area")
     return emission.answer_messages(
         Answered(
             records=[Record("interactions", 2, 7, b"u-1", None, 0.0)],
             events=[event],
             identity=networks.fallback().identity,
             failed=False,
-            targets=[Asked([target], [], "u-1")],
-            before=said,
-            before_fallback=said,
-            after=said,
+            asked=[Asked([target], [], [target])],
+            forecast=Forecast(*(np.repeat(column, 2) for column in (said.p_correct, said.mu, said.sigma))),
+            fallback=said,
             features=np.zeros((1, 25), np.float32),
         ),
         NOW,
@@ -122,6 +124,35 @@ def test_risk_is_marked_as_the_fallback_that_it_is() -> None:
     assert risk.fallback
     assert (risk.model.name, risk.model.version, risk.model.variant) == ("risk", 0, "fallback")
     assert risk.prediction_id == emission.prediction_id(risk.source.event_id, "risk")
+
+
+@given(event_id=st.text(min_size=1, max_size=80), kind=st.sampled_from(("correctness", "time", "example")))
+def test_ids_are_those_of_uuid5(event_id: str, kind: str) -> None:
+    """The short way to an id leads to the id that the standard library makes."""
+    assert emission.prediction_id(event_id, kind) == str(uuid.uuid5(EVENT_NAMESPACE, f"{event_id}/{kind}"))
+
+
+def test_a_topic_that_is_a_skill_too_is_predicted_alike() -> None:
+    """A topic met before stands among the targets and in the mastery: it is asked once, with one answer."""
+    core = Core(networks.random_dkt())
+    core.feed(placed([interaction(topic_id="area"), interaction(topic_id="angles", at_s=60, skills=["angles", "x"])]))
+    (said,) = correctness(core.feed(placed([interaction(at_s=900)], first=5)).messages)
+    of_topics = {target.topic_id: target.p_correct for target in said.targets if target.difficulty is None}
+    assert list(of_topics) == ["angles", "area"]
+    assert list(said.mastery) == ["fractions", "angles", "x", "area"]
+    assert {topic: said.mastery[topic] for topic in of_topics} == of_topics
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-01-05T09:30:00Z", "1970-01-01T00:00:00.000001-03:30", "2100-12-31T23:59:59.12+14:00"]
+)
+def test_moments_are_written_as_iso_8601(text: str) -> None:
+    """The event's moment and the prediction's own read as `isoformat` writes them."""
+    event = interaction(timestamp=text, duration_seconds=None)
+    messages = Core().feed(placed([event])).messages
+    (example,) = (json.loads(message.value) for message in messages if message.topic == "training-examples")
+    assert example["timestamp"] == event.timestamp.isoformat()
+    assert {json.loads(m.value)["produced_at"] for m in messages if m.topic != "training-examples"} == {NOW.isoformat()}
 
 
 def test_moments_in_any_zone_go_out_aware() -> None:

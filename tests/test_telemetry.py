@@ -1,5 +1,6 @@
 """Metrics: what is counted under which name, live quality, and where they are served."""
 
+import io
 import math
 import socket
 import urllib.request
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
+from rich.console import Console
 
 from stream import telemetry
 from stream.errors import UserError
@@ -31,6 +33,8 @@ def test_every_happening_has_its_metric() -> None:
     metrics.swapped()
     metrics.refused()
     metrics.failed("redis")
+    metrics.aborted()
+    metrics.aborted()
     value = metrics.registry.get_sample_value
     assert value("stream_events_total", {"type": "quiz_complete"}) == 7
     assert value("stream_predictions_total", {"kind": "time"}) == 7
@@ -45,6 +49,60 @@ def test_every_happening_has_its_metric() -> None:
     assert value("stream_model_swaps_total") == 1
     assert value("stream_models_refused_total") == 1
     assert value("stream_failures_total", {"part": "redis"}) == 1
+    assert value("stream_aborted_transactions_total") == 2
+
+
+def test_recovery_is_seen_while_it_runs_and_afterwards() -> None:
+    """What is left goes down to nothing; records read are counted over all recoveries, the time is the latest's."""
+    metrics = Metrics(100)
+    value = metrics.registry.get_sample_value
+    metrics.recovering(0, 1_000)
+    assert value("stream_recovery_left_records") == 1_000
+    metrics.recovering(600, 400)
+    assert value("stream_recovery_left_records") == 400
+    assert value("stream_recovery_records_total") == 0
+    metrics.recovered(1_000, 2.5)
+    assert value("stream_recovery_left_records") == 0
+    assert value("stream_recovery_records_total") == 1_000
+    assert value("stream_recovery_seconds") == 2.5
+    metrics.recovering(0, 7)
+    metrics.recovered(5, 0.5)
+    assert value("stream_recovery_left_records") == 0
+    assert value("stream_recovery_records_total") == 1_005
+    assert value("stream_recovery_seconds") == 0.5
+
+
+def test_recovery_on_a_terminal_is_a_bar_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal a bar shows how far it is, at once here; when all is read it is gone."""
+    monkeypatch.setattr(telemetry, "_BAR_AFTER_S", 0.0)
+    screen = io.StringIO()
+    bar = telemetry._Bar()
+    bar._console = Console(file=screen, force_terminal=True, width=80)
+    bar.show(0, 1_000)
+    bar.show(250, 750)
+    assert bar._progress is not None
+    assert [(task.completed, task.total) for task in bar._progress.tasks] == [(250, 1_000)]
+    shown = bar._progress
+    bar.end()
+    assert shown.finished is False
+    assert shown.live.is_started is False
+    assert "state from the changelogs" in screen.getvalue()
+    bar.end()
+
+
+def test_recovery_without_a_terminal_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log file gets no bar, and a moment's recovery none anywhere."""
+    screen = io.StringIO()
+    bar = telemetry._Bar()
+    bar._console = Console(file=screen, force_terminal=True, width=80)
+    bar.show(0, 1_000)
+    bar.show(999, 1)
+    monkeypatch.setattr(telemetry, "_BAR_AFTER_S", 0.0)
+    bar._console = Console(file=screen, force_terminal=False, width=80)
+    bar.show(0, 1_000)
+    bar.show(999, 1)
+    bar.end()
+    assert screen.getvalue() == ""
 
 
 def test_live_quality_goes_over_the_latest_answers() -> None:
@@ -142,3 +200,6 @@ def test_silence_takes_everything() -> None:
     silent.swapped()
     silent.refused()
     silent.failed("x")
+    silent.aborted()
+    silent.recovering(1, 1)
+    silent.recovered(1, 1.0)

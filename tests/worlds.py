@@ -30,7 +30,7 @@ from stream.models.items import ItemTable
 from stream.pipeline import Models, Outcome, Users
 from stream.ports import Message, Predictor, Record
 from stream.state import codec
-from stream.state.codec import Names
+from stream.state.names import Names
 
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)
 """A Monday."""
@@ -109,13 +109,15 @@ class Core:
         self.latest_topics = latest_topics
         self.learners: dict[str, bytes] = {}
         self.academics: dict[str, bytes] = {}
+        self.names: list[str] = []
 
     def restarted(self, predictor: Predictor | None = None, remembered: int | None = None) -> "Core":
         """Return what a new process makes of the same tables, perhaps with another model or setting."""
         other = Core(
             predictor or self.models.predictor, remembered or self.remembered, self.latest_topics, self.models.items
         )
-        other.learners, other.academics = dict(self.learners), dict(self.academics)
+        other.learners, other.academics, other.names = dict(self.learners), dict(self.academics), list(self.names)
+        other.models.names.restore(0, other.names)
         return other
 
     def users(self, names: Iterable[str]) -> Users:
@@ -123,7 +125,7 @@ class Core:
         users = list(dict.fromkeys(names))
         return Users(
             {user: row for row, user in enumerate(users)},
-            codec.decode_learners([self.learners.get(user) for user in users], self.remembered, self.models.names),
+            codec.decode_learners([self.learners.get(user) for user in users], self.remembered),
             codec.decode_academics([self.academics.get(user) for user in users]),
         )
 
@@ -135,7 +137,9 @@ class Core:
             lambda part, users: pipeline.interactions(part, users, self.models, self.latest_topics, NOW),
         )
         for user, row in outcome.users.row.items():
-            self.learners[user] = codec.encode_learner(outcome.users.learners[row], self.models.names)
+            self.learners[user] = codec.encode_learners(outcome.users.learners[row : row + 1])[0]
+        met = (name for accepted in batch for name in (accepted.event.topic_id, *accepted.event.skills))
+        self.names += self.models.names.not_stored(0, met)
         return outcome
 
     def feed_academics(self, batch: Sequence[Accepted[Academic]]) -> Outcome:
@@ -146,7 +150,7 @@ class Core:
             lambda part, users: pipeline.academics(part, users, NOW),
         )
         for user, row in outcome.users.row.items():
-            self.academics[user] = codec.encode_academic(outcome.users.academics[row])
+            self.academics[user] = codec.encode_academics(outcome.users.academics[row : row + 1])[0]
         return outcome
 
     def feed_one_by_one(self, batch: Sequence[Accepted[Interaction]]) -> list[Message]:

@@ -1,26 +1,40 @@
 """The agent for `erasures`: a user to forget. The trainer forgets by reading the same topic."""
 
+import numpy as np
+
 from schemas import decode_erasure
 from stream.agents.desk import Desk
 from stream.intake import read
 from stream.ports import Record
-from stream.state import academic, codec, learner
+from stream.state import academic, learner
+from stream.transport.settlement import Work
 
 
-async def handle(records: list[Record], desk: Desk) -> None:
+def handle(records: list[Record], desk: Desk) -> Work:
     """Leave an empty marker of each user, which keeps what has been seen, and remove the latest predictions."""
     accepted, dead = read(records, decode_erasure, desk.partition_of, desk.limits)
-    await desk.emit([], dead)
-    for erasure in accepted:
-        user, partition = erasure.event.user_id, erasure.record.partition
-        # Also when it was applied before a crash: the tables know of it then, Redis perhaps not.
-        desk.read_model.forget(user)
-        stored = desk.learner(user)
-        if stored["erasure_seen"][0] >= erasure.record.offset:
-            continue
-        marker = learner.erased(stored, erasure.record.offset)
-        academics = academic.erased(codec.decode_academics(desk.academics.stored([user])))
-        desk.learners.put(user, partition, codec.encode_learner(marker[0], desk.models.names))
-        desk.academics.put(user, partition, codec.encode_academic(academics[0]))
-    await desk.outbox.flush()
-    desk.telemetry.read("erasure", len(accepted))
+    last = {erasure.event.user_id: erasure.record for erasure in accepted}
+    users = [user.encode() for user in last]
+    partitions = [record.partition for record in last.values()]
+    learners, academics = desk.learners.get_records(users), desk.academics.get_records(users)
+    offsets = np.array([record.offset for record in last.values()], np.int64)
+    # One that was applied before a crash, and comes again, must not erase what came after it.
+    fresh = learners["erasure_seen"] < offsets
+    markers = np.where(fresh, academic.erased(academics), academics)
+    changes = [
+        *desk.learners.put(users, partitions, learner.erased(learners, offsets)),
+        *desk.academics.put(users, partitions, markers),
+    ]
+
+    def undo() -> None:
+        desk.learners.put_back(users, partitions, learners)
+        desk.academics.put_back(users, partitions, academics)
+
+    def confirmed(sent_at: float) -> None:  # noqa: ARG001 (erasures count in no latency)
+        desk.buried(dead)
+        # Also of one that had been applied already: Redis may not know of it.
+        for user in last:
+            desk.read_model.forget(user)
+        desk.telemetry.read("erasure", len(accepted))
+
+    return Work(outputs=desk.letters(dead), changes=changes, undo=undo, confirmed=confirmed)

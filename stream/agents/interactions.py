@@ -1,20 +1,35 @@
 """The agent for `interactions`: answers, views, feedback."""
 
-from schemas import decode_interaction
+from collections.abc import Sequence
+
+from schemas import Interaction, decode_interaction
 from stream import pipeline
 from stream.agents.desk import Desk
-from stream.intake import read
+from stream.intake import Accepted, read
 from stream.ports import Record
+from stream.transport.settlement import Change, Work
 
 
-async def handle(records: list[Record], desk: Desk) -> None:
+def handle(records: list[Record], desk: Desk) -> Work:
     """Predict a batch of interactions and keep what was learned of their users."""
     accepted, dead = read(records, decode_interaction, desk.partition_of, desk.limits)
     desk.telemetry.read("tombstone", sum(record.value is None for record in records))
     now = desk.clock()
+    before = desk.users(accepted)
     outcome = pipeline.survive(
         accepted,
-        desk.users(accepted),
+        before,
         lambda batch, users: pipeline.interactions(batch, users, desk.models, desk.latest_topics, now),
     )
-    await desk.settle(outcome, dead, accepted, desk.keep_learners)
+    return desk.work(
+        desk.learners, before.learners, outcome.users.learners, outcome, dead, accepted, _names(accepted, desk)
+    )
+
+
+def _names(accepted: Sequence[Accepted[Interaction]], desk: Desk) -> list[Change]:
+    """Return the names that the partitions' changelogs have yet to hold before any record uses them."""
+    of_partition: dict[int, list[str]] = {}
+    for a in accepted:
+        if a.event.type == "quiz_complete":
+            of_partition.setdefault(a.record.partition, []).extend((a.event.topic_id, *a.event.skills))
+    return [change for partition, names in of_partition.items() for change in desk.names.put(partition, names)]

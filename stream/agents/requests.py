@@ -8,9 +8,10 @@ from stream.agents.desk import Desk
 from stream.errors import FatalError
 from stream.intake import Dead, read
 from stream.ports import Message, Record
+from stream.transport.settlement import Work
 
 
-async def handle(records: list[Record], desk: Desk) -> None:
+def handle(records: list[Record], desk: Desk) -> Work:
     """Answer a batch of requests; a request that comes again is answered again, under the same reply id."""
     accepted, dead = read(records, decode_request, desk.partition_of, desk.limits)
     now = desk.clock()
@@ -23,6 +24,10 @@ async def handle(records: list[Record], desk: Desk) -> None:
         except Exception as error:  # noqa: BLE001 (one request's error must not stop the partition)
             detail = f"expected to answer it, found {type(error).__name__}: {error}"
             dead.append(Dead(request.record, "processing_failed", detail, traceback.format_exc()))
-    await desk.emit(replies, dead)
-    desk.telemetry.read("prediction_request", len(accepted))
-    desk.telemetry.predicted("reply", len(replies))
+
+    def confirmed(sent_at: float) -> None:  # noqa: ARG001 (requests count in no latency)
+        desk.buried(dead)
+        desk.telemetry.read("prediction_request", len(accepted))
+        desk.telemetry.predicted("reply", len(replies))
+
+    return Work(outputs=[*replies, *desk.letters(dead)], confirmed=confirmed)

@@ -30,7 +30,7 @@ from stream.models.quality import auc, log_losses
 from stream.pipeline import Models, Users
 from stream.ports import Record
 from stream.state import academic, learner
-from stream.state.codec import Names
+from stream.state.names import Names
 
 _BATCH = 200
 """Answers between two refreshes of the item parameters; the live trainer is slower."""

@@ -69,6 +69,12 @@ class Vocabulary:
         """Return the rows of 64-bit keys, of any shape."""
         return self._find(self.keys, self.rows, keys)
 
+    def lookup_some(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return the rows of the first skills of answers or questions, `(N, SKILLS)`, however many each has."""
+        rows = np.zeros((len(keys), SKILLS), np.int64)
+        rows[:, : keys.shape[1]] = self.lookup(keys[:, :SKILLS])
+        return rows
+
     def lookup32(self, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
         """Return the rows of the low halves of keys, as remembered answers keep them."""
         low = self.keys.astype(np.uint32)
@@ -79,7 +85,7 @@ class Vocabulary:
     def _find(keys: NDArray[np.generic], rows: NDArray[np.int64], wanted: NDArray[np.generic]) -> NDArray[np.int64]:
         if len(keys) == 0:
             return np.zeros(wanted.shape, np.int64)
-        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        place = np.minimum(keys.searchsorted(wanted), len(keys) - 1)
         return np.where(keys[place] == wanted, rows[place], 0)
 
 
@@ -130,7 +136,7 @@ class Dkt:
         after: NDArray[np.bool_],
     ) -> tuple[Hidden, Forecast]:
         """Return the next states and the forecasts; see `stream.ports.Predictor`."""
-        skills = self._vocabulary.lookup(_fit(answers.skills))
+        skills = self._vocabulary.lookup_some(answers.skills)
         return self._run(hidden, (skills, answers.correct, answers.response_time_s), questions, features, after)
 
     def rebuild(self, remembered: Remembered) -> Hidden:
@@ -189,7 +195,7 @@ class Dkt:
             none = read_by_nobody.p_correct[:0]
             return hidden, Forecast(none, none, none)
         skills, correct, response_time_s = answered
-        asked_skills = self._vocabulary.lookup(_fit(questions.skills))
+        asked_skills = self._vocabulary.lookup_some(questions.skills)
         next_hidden, forecast = self._infer(
             hidden,
             (skills, correct, time_input(response_time_s)),
@@ -246,15 +252,10 @@ def time_input(response_time_s: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the network's input of response times, `(…, 2)`: log seconds relative to 60 s, and whether known."""
     known = ~np.isnan(response_time_s)
     log_time = np.log(np.maximum(np.where(known, response_time_s, 60), MIN_SECONDS)) - LOG_PRIOR_SECONDS
-    return np.stack([log_time, known], axis=-1).astype(np.float32)
-
-
-def _fit(skills: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the skills in exactly SKILLS columns."""
-    fitted = np.zeros((len(skills), SKILLS), np.uint64)
-    columns = min(SKILLS, skills.shape[1])
-    fitted[:, :columns] = skills[:, :columns]
-    return fitted
+    inputs = np.empty((*response_time_s.shape, 2), np.float32)
+    inputs[..., 0] = log_time
+    inputs[..., 1] = known
+    return inputs
 
 
 def _any_question() -> Questions:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stream.models.items import PRIOR_SECONDS, Parameters
 from stream.models.lnirt import Belief
-from stream.state.learner import Records, decode_times, find_concepts
+from stream.state.learner import Records, decode_times, find_concepts, joined
 
 VERSION = 1
 
@@ -88,81 +88,78 @@ def features(records: Records, questions: Questions, belief: Belief) -> NDArray[
     """
     row = questions.row
     out = np.empty((len(row), COUNT), np.float32)
+    concept, is_met = find_concepts(records["concept"][row], questions.topic)
+    item_seen, item_correct, item_at = _item_past(records, questions)
 
-    def put(name: str, values: NDArray[np.generic] | NDArray[np.float64]) -> None:
+    out[:, _HISTORY] = _history(records, questions, concept, is_met)[:, : len(_HISTORY_NAMES)]
+
+    last_at = records["last_at"][row]
+    met_at = np.array([last_at, records["concept_at"][row, concept], item_at])  # (3, N)
+    is_known = np.array([last_at > 0, is_met, item_seen > 0])
+    out[:, _GAPS] = (np.log1p(np.maximum(questions.asked_at - met_at, 0)) / 10 * is_known).T
+
+    for name, values in (
+        ("item_seen", item_seen / 5),
+        ("item_latest_correct", item_correct),
+        ("ability", belief.ability),
+        ("ability_sd", np.sqrt(belief.ability_var)),
+        ("speed", belief.speed),
+        ("item_difficulty", questions.parameters.difficulty),
+        ("item_rate", questions.parameters.rate),
+        ("item_answers", np.log1p(questions.parameters.answers) / 5),
+        ("lnirt_logit", belief.logit),
+        ("lnirt_mu", belief.mu - LOG_PRIOR_SECONDS),
+        ("lnirt_sigma", belief.sigma),
+    ):
         out[:, COLUMN[name]] = values
-
-    # The features of a user, computed once a user and spread over the questions.
-    latest = _latest5(records)
-    put("rate", _rate(records["correct"], records["answers"])[row])
-    put("seconds", _seconds(records["time_s"], records["timed"])[row])
-    put("answers", records["answers"][row] / 100)
-    put("latest5_rate", latest[0][row])
-    put("latest5_seconds", latest[1][row])
-    put("ability", records["ability"][row])
-    put("ability_sd", np.sqrt(records["ability_var"])[row])
-    put("speed", records["speed"][row])
-
-    level = np.maximum(questions.level, 0)
-    known = questions.level >= 0
-    level_answers = records["level_answers"][row, level] * known
-    put("level_rate", _rate(records["level_correct"][row, level] * known, level_answers))
-    put(
-        "level_seconds",
-        _seconds(records["level_time_s"][row, level] * known, records["level_timed"][row, level] * known),
-    )
-    put("level_answers", level_answers / 20)
-
-    concept = find_concepts(records["concept"][row], questions.topic)
-    met = concept >= 0
-    topic_answers = records["concept_answers"][row, concept] * met
-    put("topic_rate", _rate(records["concept_correct"][row, concept] * met, topic_answers))
-    put(
-        "topic_seconds",
-        _seconds(records["concept_time_s"][row, concept] * met, records["concept_timed"][row, concept] * met),
-    )
-    put("topic_answers", topic_answers / 20)
-    put("topic_gap", _gap(questions.asked_at - records["concept_at"][row, concept]) * met)
-    put("gap", _gap(questions.asked_at - records["last_at"][row]) * (records["last_at"][row] > 0))
-
-    seen, latest_correct, item_at = _item_past(records, questions)
-    put("item_seen", seen / 5)
-    put("item_latest_correct", latest_correct)
-    put("item_gap", _gap(questions.asked_at - item_at) * (seen > 0))
-
-    put("item_difficulty", questions.parameters.difficulty)
-    put("item_rate", questions.parameters.rate)
-    put("item_answers", np.log1p(questions.parameters.answers) / 5)
-    put("lnirt_logit", belief.logit)
-    put("lnirt_mu", belief.mu - LOG_PRIOR_SECONDS)
-    put("lnirt_sigma", belief.sigma)
     return out
 
 
-def _rate(correct: NDArray[np.generic], answers: NDArray[np.generic]) -> NDArray[np.float64]:
-    return np.where(answers > 0, correct / np.maximum(answers, 1), 0.5)  # type: ignore[operator]
+def _history(
+    records: Records, questions: Questions, concept: NDArray[np.int64], is_met: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return rate, seconds / 100 and scaled count over all answers, the topic, the level, the latest five `(N, 12)`."""
+    row, counts = questions.row, joined(records)
+    level, has_level = np.maximum(questions.level, 0), questions.level >= 0
+    latest, latest_time_s = _latest5(records)
+    counted = np.empty((4, len(row), 3))  # answers, right ones, timed ones
+    counted[0] = counts["all"][row]
+    counted[1] = counts["concept"][row, :, concept] * is_met[:, None]
+    counted[2] = counts["level"][row, :, level] * has_level[:, None]
+    counted[3] = latest[row]
+    time_s = np.empty((4, len(row)))
+    time_s[0] = records["time_s"][row]
+    time_s[1] = records["concept_time_s"][row, concept]
+    time_s[2] = records["level_time_s"][row, level]
+    time_s[3] = latest_time_s[row]
+
+    answers, correct, timed = counted[..., 0], counted[..., 1], counted[..., 2]
+    out = np.empty((len(row), 4, 3))
+    out[..., 0] = np.where(answers > 0, correct / np.maximum(answers, 1), 0.5).T
+    out[..., 1] = np.where(timed > 0, time_s / np.maximum(timed, 1), PRIOR_SECONDS).T / 100
+    out[..., 2] = answers.T / _SCALES
+    return out.reshape(len(row), 12)
 
 
-def _seconds(total_s: NDArray[np.generic], timed: NDArray[np.generic]) -> NDArray[np.float64]:
-    return np.where(timed > 0, total_s / np.maximum(timed, 1), PRIOR_SECONDS) / 100  # type: ignore[operator]
+_HISTORY_NAMES = NAMES[: NAMES.index("latest5_seconds") + 1]
+_HISTORY = slice(0, len(_HISTORY_NAMES))
+_SCALES = np.array([100, 20, 20, 1])
+_GAPS = slice(COLUMN["gap"], COLUMN["item_gap"] + 1)
 
 
-def _gap(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.log1p(np.maximum(seconds, 0)) / 10)
-
-
-def _latest5(records: Records) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the success rate and the mean time / 100 of each user's latest five answers."""
+def _latest5(records: Records) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return how many answers, right ones and timed ones the latest five are, `(B, 3)`, and their seconds, `(B,)`."""
     size = records.dtype["answer_id"].shape[0]
     rows = np.arange(len(records))[:, None]
-    back = np.arange(1, 6)
-    places = (records["answers"][:, None].astype(np.int64) - back) % size  # (B, 5)
-    there = back <= records["answers"][:, None]
-    flags = records["answer_flags"][rows, places] * there
-    correct = (flags & 1).sum(axis=1)
-    timed = (flags & 2) > 0
-    seconds = (decode_times(records["answer_time"][rows, places]) * timed).sum(axis=1)
-    return _rate(correct, there.sum(axis=1)), _seconds(seconds, timed.sum(axis=1))
+    answers = records["answers"][:, None].astype(np.int64)
+    places = (answers - _BACK) % size  # (B, 5)
+    flags = np.where(answers >= _BACK, records["answer_flags"][rows, places], 0)
+    is_timed = (flags & 2) > 0
+    counted = np.array([np.minimum(answers[:, 0], len(_BACK)), (flags & 1).sum(axis=1), is_timed.sum(axis=1)])
+    return counted.T, (decode_times(records["answer_time"][rows, places]) * is_timed).sum(axis=1)
+
+
+_BACK = np.arange(1, 6)
 
 
 def _item_past(
@@ -175,15 +172,18 @@ def _item_past(
     """
     count = len(questions.row)
     seen, latest_correct, latest_at = np.zeros(count), np.full(count, 0.5), np.zeros(count)
-    # Most questions name no item; the rings of 100 answers are read for the others only.
-    with_item = np.flatnonzero(questions.item != 0)
-    row = questions.row[with_item]
-    same = records["answer_item"][row] == questions.item[with_item].astype(np.uint32)[:, None]  # (M, R)
-    at = records["answer_at"][row] * same  # (M, R)
-    place = at.argmax(axis=1)
-    times = same.sum(axis=1)
-    seen[with_item] = times
-    flags = records["answer_flags"][row, place]
-    latest_correct[with_item] = np.where(times > 0, flags & 1, 0.5)
-    latest_at[with_item] = at[np.arange(len(row)), place]
+    # Most questions name no item, and most items are new to a user: what is remembered of an answer is read where one
+    # was met.
+    with_item = questions.item.nonzero()[0]
+    items = questions.item[with_item].astype(np.uint32)
+    same = records["answer_item"][questions.row[with_item]] == items[:, None]  # (M, R)
+    met = same.any(axis=1).nonzero()[0]
+    if len(met):
+        same, where = same[met], with_item[met]
+        row = questions.row[where]
+        at = records["answer_at"][row] * same  # (M, R)
+        place = at.argmax(axis=1)
+        seen[where] = same.sum(axis=1)
+        latest_correct[where] = records["answer_flags"][row, place] & 1
+        latest_at[where] = at[np.arange(len(row)), place]
     return seen, latest_correct, latest_at

@@ -5,14 +5,15 @@ Filled from the topic `item-parameters`, which only the trainer writes. An item 
 its topic at its difficulty, that for its topic, and that for the population.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas import ItemParameters
-from stream.state.learner import PRIOR_SPEED_VAR
+from stream.state.learner import DIFFICULTIES, PRIOR_SPEED_VAR, key64
 
 PRIOR_SECONDS = 60.0
 """Expected response time of an answer when nothing is known of user, item or population."""
@@ -51,6 +52,36 @@ class Parameters:
     rate: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """
+    What may be asked, with the numbers that stand for it in arrays; made by `question`, and equal to itself only.
+
+    Attributes:
+        topic_id: Its topic.
+        item_id: Its item, if one is named.
+        difficulty: How hard it is, if that is known.
+        topic: Key of the topic.
+        item: Key of the item, 0 for none.
+        level: 0 to 2, -1 unknown.
+    """
+
+    topic_id: str
+    item_id: str | None
+    difficulty: str | None
+    topic: int
+    item: int
+    level: int
+
+
+@lru_cache(maxsize=200_000)
+def question(topic_id: str, item_id: str | None = None, difficulty: str | None = None) -> Question:
+    """Return what may be asked; the same few topics and items come again and again."""
+    item = 0 if item_id is None else key64(item_id)
+    level = -1 if difficulty is None else DIFFICULTIES.index(difficulty)
+    return Question(topic_id, item_id, difficulty, key64(topic_id), item, level)
+
+
 Key = tuple[str | None, str | None, str | None]
 """Of what parameters are known: an item, a topic, a topic at a difficulty, or (all None) the population."""
 
@@ -84,7 +115,7 @@ class ItemTable:
     def __init__(self) -> None:
         self._rows: dict[Key, int] = {POPULATION: 0}
         self._values = np.tile(np.array(_DEFAULT, np.float32), (1_024, 1))
-        self._found: dict[tuple[str | None, str, str | None], int] = {}
+        self._found: dict[Question, int] = {}
 
     def __len__(self) -> int:
         """Return how many things parameters are known of."""
@@ -110,16 +141,21 @@ class ItemTable:
                 rate,
             )
 
-    def row(self, item_id: str | None, topic_id: str, difficulty: str | None) -> int:
+    def row(self, question: Question) -> int:
         """Return the row of the most particular parameters known of a question."""
-        question = (item_id, topic_id, difficulty)
         row = self._found.get(question)
         if row is None:
-            row = next((self._rows[key] for key in chain(*question) if key in self._rows), 0)
+            keys = chain(question.item_id, question.topic_id, question.difficulty)
+            row = next((self._rows[key] for key in keys if key in self._rows), 0)
             if len(self._found) >= _REMEMBERED_QUESTIONS:
                 self._found.clear()
             self._found[question] = row
         return row
+
+    def rows(self, questions: Sequence[Question]) -> NDArray[np.int64]:
+        """Return the rows of questions, `(N,)`."""
+        found = self._found
+        return np.array([found[q] if q in found else self.row(q) for q in questions], np.int64)
 
     def parameters(self, rows: NDArray[np.int64]) -> Parameters:
         """Return the parameters in these rows, each column `(N,)`."""

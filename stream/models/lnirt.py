@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.models.items import Parameters
-from stream.state.learner import PRIOR_ABILITY_VAR, PRIOR_SPEED_VAR, Answers, Records
+from stream.state.learner import PRIOR_ABILITY_VAR, PRIOR_SPEED_VAR, Answers, Records, joined
 
 ABILITY_DRIFT = 0.02
 """Variance that an ability gains with each answer: users learn while they answer. Chosen on simulated learners."""
@@ -32,11 +32,17 @@ class Belief:
     What the model says of answers to come, one row a question.
 
     Attributes:
+        ability: Of the user, float32 `(N,)`.
+        ability_var: How unsure that is, a variance, float32 `(N,)`.
+        speed: Of the user, float32 `(N,)`.
         logit: Log odds of a right answer, float32 `(N,)`.
         mu: Mean of the log response time in seconds, float32 `(N,)`.
         sigma: Standard deviation of the log response time, float32 `(N,)`.
     """
 
+    ability: NDArray[np.float32]
+    ability_var: NDArray[np.float32]
+    speed: NDArray[np.float32]
     logit: NDArray[np.float32]
     mu: NDArray[np.float32]
     sigma: NDArray[np.float32]
@@ -51,41 +57,40 @@ def believe(records: Records, rows: NDArray[np.int64], items: Parameters) -> Bel
         rows: The user of each question, `(N,)`.
         items: Parameters of what is asked, `(N,)`.
     """
+    ability, ability_var, speed, speed_var = joined(records)["belief"][rows].T
     a = items.discrimination
-    shrink = 1 / np.sqrt(1 + np.pi * a**2 * records["ability_var"][rows] / 8)
-    logit = shrink * a * (records["ability"][rows] - items.difficulty)
-    sigma = np.sqrt(items.time_sigma**2 + records["speed_var"][rows])
-    mu = items.time_intensity - records["speed"][rows]
-    return Belief(logit.astype(np.float32), mu.astype(np.float32), sigma.astype(np.float32))
+    shrink = 1 / np.sqrt(1 + np.pi * a**2 * ability_var / 8)
+    logit = shrink * a * (ability - items.difficulty)
+    sigma = np.sqrt(items.time_sigma**2 + speed_var)
+    return Belief(ability, ability_var, speed, logit, items.time_intensity - speed, sigma)
 
 
-def learn(records: Records, answers: Answers, items: Parameters) -> Records:
+def learn(records: Records, answers: Answers, items: Parameters) -> None:
     """
-    Return the records with ability and speed after one answer each.
+    Update ability and speed by one answer of each user, in place.
 
     Args:
-        records: Users, `(B,)`; not changed.
+        records: Users, `(B,)`.
         answers: One answer of each, `(B,)`.
         items: Parameters of what was asked, `(B,)`.
     """
-    after = records.copy()
+    ability, speed = records["ability"], records["speed"]
     a = items.discrimination
     var = np.minimum(records["ability_var"] + ABILITY_DRIFT, PRIOR_ABILITY_VAR)
-    p = sigmoid(a * (records["ability"] - items.difficulty))
+    p = sigmoid(a * (ability - items.difficulty))
     # One Newton step on the log posterior (Laplace): the gain shrinks as the belief sharpens.
     var = 1 / (1 / var + a**2 * p * (1 - p))
-    after["ability"] = records["ability"] + var * a * (answers.correct - p)
-    after["ability_var"] = var
+    records["ability"] = ability + var * a * (answers.correct - p)
+    records["ability_var"] = var
 
     timed = ~np.isnan(answers.response_time_s)
-    log_time = np.log(np.maximum(np.nan_to_num(answers.response_time_s, nan=1.0), MIN_SECONDS))
+    log_time = np.log(np.maximum(np.where(timed, answers.response_time_s, 1), MIN_SECONDS))
     speed_var = np.minimum(records["speed_var"] + SPEED_DRIFT, PRIOR_SPEED_VAR)
     gain = speed_var / (speed_var + items.time_sigma**2)
     # A single answer left open over lunch says little of a speed: residuals are cut (Huber 1964).
-    residual = np.clip(items.time_intensity - records["speed"] - log_time, -MAX_RESIDUAL, MAX_RESIDUAL)
-    after["speed"] = np.where(timed, records["speed"] + gain * residual, records["speed"])
-    after["speed_var"] = np.where(timed, (1 - gain) * speed_var, records["speed_var"])
-    return after
+    residual = np.minimum(np.maximum(items.time_intensity - speed - log_time, -MAX_RESIDUAL), MAX_RESIDUAL)
+    np.copyto(speed, speed + gain * residual, where=timed)
+    np.copyto(records["speed_var"], (1 - gain) * speed_var, where=timed)
 
 
 MIN_SECONDS = 0.05
@@ -98,4 +103,4 @@ MAX_RESIDUAL = 2.0
 def sigmoid(x: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Return 1 / (1 + exp(-x)), always in (0, 1)."""
     # Beyond 15 a float32 could not tell the result from 1, and a probability of 1 is never meant.
-    return np.asarray(1 / (1 + np.exp(-np.clip(x, -15, 15))), np.float32)
+    return np.asarray(1 / (1 + np.exp(-np.minimum(np.maximum(x, -15), 15))), np.float32)

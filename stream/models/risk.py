@@ -46,10 +46,14 @@ class Risks:
     score: NDArray[np.float32]
     contributions: NDArray[np.float64]
 
-    def factors(self, row: int) -> list[tuple[str, float]]:
-        """Return the strongest features of one user with sign and size, at most `FACTORS`, the strongest first."""
-        order = np.argsort(-np.abs(self.contributions[row]), kind="stable")[:FACTORS]
-        return [(_FEATURES[f][0], float(self.contributions[row, f])) for f in order if self.contributions[row, f] != 0]
+    def factors(self) -> list[list[tuple[str, float]]]:
+        """Return the strongest features of each user with sign and size, at most `FACTORS`, the strongest first."""
+        order = (-np.abs(self.contributions)).argsort(axis=1, kind="stable")[:, :FACTORS]
+        sizes = self.contributions[np.arange(len(order))[:, None], order]
+        return [
+            [(_FEATURES[f][0], size) for f, size in zip(*of_user, strict=True) if size != 0]
+            for of_user in zip(order.tolist(), sizes.tolist(), strict=True)
+        ]
 
 
 def score(learners: learner.Records, academics: academic.Records, at: NDArray[np.float64]) -> Risks:
@@ -66,38 +70,42 @@ def score(learners: learner.Records, academics: academic.Records, at: NDArray[np
     kept = (week > 0) & (week > newest - WEEKS)
     recent = (week > 0) & (week > newest - 2)
 
-    missed, held = _lectures(academics, kept)
-    missed_lately, held_lately = _lectures(academics, recent)
-    neutral = {name: value for name, value, _ in _FEATURES}
-    absence, absence_lately = (
-        _share(part, whole, neutral["absence_rate"], _NEUTRAL_LECTURES)
-        for part, whole in ((missed, held), (missed_lately, held_lately))
-    )
+    attendance = academics["attendance"].astype(np.float64)  # (N, WEEKS, 4)
+    missed, held = _lectures(attendance, kept)
+    missed_lately, held_lately = _lectures(attendance, recent)
+    absence = _share(missed, held, _NEUTRAL["absence_rate"], _NEUTRAL_LECTURES)
+    absence_lately = _share(missed_lately, held_lately, _NEUTRAL["absence_rate"], _NEUTRAL_LECTURES)
     grades = (academics["grades"] * kept).sum(axis=1)
     grade_sum = (academics["grade_sum"].astype(np.float64) * kept).sum(axis=1)
-    incidents = ((academics["incidents"] * kept[..., None]).sum(axis=1) * _SEVERITY_WEIGHTS).sum(axis=1)
-    success = (learners["correct"] + neutral["success_rate"] * _NEUTRAL_ANSWERS) / (
+    success = (learners["correct"] + _NEUTRAL["success_rate"] * _NEUTRAL_ANSWERS) / (
         learners["answers"] + _NEUTRAL_ANSWERS
     )
-    quiet = np.where(learners["last_at"] > 0, np.clip((at - learners["last_at"]) / 86_400, 0, _MAX_QUIET_DAYS), 0)
-    values = np.stack(
+    last_at = learners["last_at"]
+    quiet_days = np.minimum(np.maximum((at - last_at) / 86_400, 0), _MAX_QUIET_DAYS)
+    values = np.array(
         [
             absence,
             np.where(held_lately > 0, absence_lately - absence, 0.0),
-            _share(grade_sum, grades, neutral["grade_mean"], _NEUTRAL_GRADES),
-            incidents,
+            _share(grade_sum, grades, _NEUTRAL["grade_mean"], _NEUTRAL_GRADES),
+            (academics["incidents"] * kept[..., None]).sum(axis=1) @ _SEVERITY_WEIGHTS,
             success,
-            quiet,
-        ],
-        axis=1,
-    )  # (N, F)
-    contributions = (values - np.array(list(neutral.values()))) * np.array([weight for *_, weight in _FEATURES])
+            np.where(last_at > 0, quiet_days, 0),
+        ]
+    ).T  # (N, F)
+    contributions = (values - _NEUTRAL_VALUES) * _WEIGHTS
     return Risks(sigmoid((_INTERCEPT + contributions.sum(axis=1)).astype(np.float32)), contributions)
 
 
-def _lectures(academics: academic.Records, weeks: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+_NEUTRAL = {name: value for name, value, _ in _FEATURES}
+_NEUTRAL_VALUES = np.array(list(_NEUTRAL.values()))
+_WEIGHTS = np.array([weight for *_, weight in _FEATURES])
+
+
+def _lectures(
+    attendance: NDArray[np.float64], weeks: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return lectures missed and held in the weeks chosen, excused ones left out, each `(N,)`."""
-    present, absent, late, _ = ((academics["attendance"] * weeks[..., None]).sum(axis=1)).astype(np.float64).T
+    present, absent, late, _ = (attendance * weeks[..., None]).sum(axis=1).T
     return absent + late / 2, present + absent + late
 
 

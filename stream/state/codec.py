@@ -1,92 +1,67 @@
 """
-Records as bytes, as tables and changelogs keep them.
+Records as bytes, as changelogs keep them; a batch at a time.
 
 The first byte says which table and which format, so that a record can never be taken for another's. Pure.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from stream.errors import StateError
 from stream.state import academic, learner
-from stream.state.learner import key64
 
-LEARNER_FORMAT = 0x11
-"""A head, the record's own bytes, and the names of its concepts."""
+LEARNER_FORMAT = 0x12
+"""A head, and the record's own bytes."""
 
 ACADEMIC_FORMAT = 0x21
 """A head of one byte, and the record's own bytes."""
 
 _HEAD = struct.Struct("<BHH")  # format, remembered answers, bytes of the record
-NAMES_MAX_BYTES = 2_048
-"""Names beyond this are left out, the longest unmet first: a prediction then goes without them."""
 
 
-class Names:
-    """The identifiers behind 64-bit keys, as far as this process has met them."""
-
-    def __init__(self) -> None:
-        self._names: dict[int, str] = {}
-
-    def key(self, name: str) -> int:
-        """Return the key of a name, and remember the name."""
-        key = key64(name)
-        self._names[key] = name
-        return key
-
-    def name(self, key: int) -> str | None:
-        """Return the name of a key, None if it was never met."""
-        return self._names.get(key)
+def encode_learners(records: learner.Records) -> list[bytes]:
+    """Return users' records, `(B,)`, as bytes."""
+    remembered, size = records.dtype["answer_id"].shape[0], records.dtype.itemsize
+    return _pack(_HEAD.pack(LEARNER_FORMAT, remembered, size), records)
 
 
-def encode_learner(record: learner.Records, names: Names) -> bytes:
-    """Return one user's record, a row of shape `()`, as bytes."""
-    head = _HEAD.pack(LEARNER_FORMAT, record.dtype["answer_id"].shape[0], record.dtype.itemsize)
-    newest_first = np.argsort(-record["concept_at"].astype(np.int64), kind="stable")
-    parts, size = [], 0
-    for key in record["concept"][newest_first]:
-        name = (names.name(int(key)) or "").encode() if key else b""
-        size += len(name)
-        if name and size <= NAMES_MAX_BYTES:
-            parts.append(name)
-    return head + record.tobytes() + b"\x00".join(parts)
-
-
-def decode_learners(values: Sequence[bytes | None], remembered: int, names: Names) -> learner.Records:
+def decode_learners(values: Sequence[bytes | None], remembered: int) -> learner.Records:
     """
     Return records of users, `(B,)`; None stands for a new one.
 
     Args:
-        values: What the table holds.
+        values: What a changelog holds.
         remembered: Answers remembered of a user now; a record that was stored with another number keeps its latest.
-        names: Takes the names that were stored.
 
     Raises:
         StateError: If a value has another format.
     """
+    dtype = learner.learner_dtype(remembered)
+    head = _HEAD.pack(LEARNER_FORMAT, remembered, dtype.itemsize)
+    if values and all(value is not None and value.startswith(head) for value in values):
+        return _unpack("learners", values, len(head), dtype)
     records = learner.new_learners(len(values), remembered)
     for row, value in enumerate(values):
-        if value is None:
-            continue
-        if len(value) < _HEAD.size or value[0] != LEARNER_FORMAT:
-            raise StateError(_unknown("learners", LEARNER_FORMAT, value))
-        _, stored, size = _HEAD.unpack_from(value)
-        dtype = learner.learner_dtype(stored)
-        if size != dtype.itemsize or len(value) < _HEAD.size + size:
-            raise StateError(
-                f"table learners: expected a record of {dtype.itemsize} bytes, found {len(value) - _HEAD.size}"
-            )
-        record = np.frombuffer(value, dtype, 1, _HEAD.size)[0]
-        if stored == remembered:
-            records[row] = record
-        else:
-            _resize(record, records[row : row + 1])
-        for name in value[_HEAD.size + size :].split(b"\x00"):
-            if name:
-                names.key(name.decode())
+        if value is not None:
+            _decode_learner(value, records[row : row + 1])
     return records
+
+
+def _decode_learner(value: bytes, into: learner.Records) -> None:
+    """Put one stored record into `into`, `(1,)`, whatever its number of remembered answers."""
+    if len(value) < _HEAD.size or value[0] != LEARNER_FORMAT:
+        raise StateError(_unknown("learners", LEARNER_FORMAT, value))
+    _, remembered, size = _HEAD.unpack_from(value)
+    dtype = learner.learner_dtype(remembered)
+    if size != dtype.itemsize:
+        raise StateError(f"table learners: expected a record of {dtype.itemsize} bytes, found {size}")
+    record = _unpack("learners", [value], _HEAD.size, dtype)[0]
+    if record.dtype == into.dtype:
+        into[0] = record
+    else:
+        _resize(record, into)
 
 
 def _resize(record: learner.Records, into: learner.Records) -> None:
@@ -102,27 +77,43 @@ def _resize(record: learner.Records, into: learner.Records) -> None:
         into[name][0, latest % new] = record[name][latest % old]
 
 
-def encode_academic(record: academic.Records) -> bytes:
-    """Return one user's academic record, a row of shape `()`, as bytes."""
-    return bytes([ACADEMIC_FORMAT]) + record.tobytes()
+def encode_academics(records: academic.Records) -> list[bytes]:
+    """Return academic records, `(B,)`, as bytes."""
+    return _pack(bytes([ACADEMIC_FORMAT]), records)
 
 
-def decode_academics(values: Iterable[bytes | None]) -> academic.Records:
+def decode_academics(values: Sequence[bytes | None]) -> academic.Records:
     """
     Return academic records, `(B,)`; None stands for a new one.
 
     Raises:
         StateError: If a value has another format.
     """
-    values = list(values)
-    records = academic.new_academics(len(values))
-    for row, value in enumerate(values):
-        if value is None:
-            continue
-        if len(value) != 1 + academic.DTYPE.itemsize or value[0] != ACADEMIC_FORMAT:
+    for value in values:
+        if value is not None and value[:1] != bytes([ACADEMIC_FORMAT]):
             raise StateError(_unknown("academics", ACADEMIC_FORMAT, value))
-        records[row] = np.frombuffer(value, academic.DTYPE, 1, 1)[0]
+    records = academic.new_academics(len(values))
+    there = [row for row, value in enumerate(values) if value is not None]
+    records[there] = _unpack("academics", [value for value in values if value is not None], 1, academic.DTYPE)
     return records
+
+
+def _pack(head: bytes, records: np.ndarray) -> list[bytes]:
+    """Return each record's bytes behind the head."""
+    size = records.dtype.itemsize
+    packed = records.tobytes()
+    return [head + packed[start : start + size] for start in range(0, len(packed), size)]
+
+
+def _unpack(table: str, values: Sequence[bytes | None], head: int, dtype: np.dtype) -> np.ndarray:
+    """Return the records behind the heads, `(B,)`."""
+    size = head + dtype.itemsize
+    for value in values:
+        if value is None or len(value) != size:
+            found = 0 if value is None else len(value) - head
+            raise StateError(f"table {table}: expected a record of {dtype.itemsize} bytes, found {found}")
+    packed = np.frombuffer(b"".join(value for value in values if value is not None), np.uint8)
+    return np.ascontiguousarray(packed.reshape(-1, size)[:, head:]).view(dtype)[:, 0]
 
 
 def _unknown(table: str, expected: int, value: bytes) -> str:
@@ -130,18 +121,3 @@ def _unknown(table: str, expected: int, value: bytes) -> str:
         f"table {table}: expected records of format {expected:#x}, found {value[:1].hex() or 'nothing'}; "
         "this worker is older than the one that wrote them, or the changelog is another table's"
     )
-
-
-def is_marker(value: bytes) -> bool:
-    """Return whether a stored record is the empty marker of an erased user, who has not come back."""
-    if value[0] != LEARNER_FORMAT:
-        return False
-    _, stored, _ = _HEAD.unpack_from(value)
-    record = np.frombuffer(value, learner.learner_dtype(stored), 1, _HEAD.size)[0]
-    return bool(record["erasure_seen"] >= 0 and record["last_at"] == 0)
-
-
-def seen_offset(value: bytes) -> int:
-    """Return the last source offset that a stored record of either table has seen."""
-    head = _HEAD.size if value[0] == LEARNER_FORMAT else 1
-    return int(np.frombuffer(value, "<i8", 1, head)[0])

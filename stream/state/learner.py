@@ -1,7 +1,8 @@
 """
 One user's record, as a row of a structured array.
 
-Pure values: no clock, no I/O. Arrays of records have a leading `B`; nothing here changes its input.
+No clock, no I/O. Arrays of records have a leading `B`. What folds events into records changes them in place, so that
+a batch copies each record once or twice, and not at every step: callers hand over a copy of their own.
 How a record is stored is `stream.state.codec`'s; what is learned from an answer is `stream.models`'.
 """
 
@@ -88,6 +89,41 @@ def learner_dtype(remembered: int) -> np.dtype[Any]:
     )
 
 
+@lru_cache(maxsize=8)
+def _joined_dtype(remembered: int) -> np.dtype[Any]:
+    layout = learner_dtype(remembered)
+    offset = {name: place for name, (_, place, *_) in (layout.fields or {}).items()}
+    joined = {
+        "belief": ("ability", ("<f4", (4,))),
+        "event_id": ("other_id", ("<u2", (OTHERS + remembered, 3))),
+        "answer": ("answer_item", ("<u4", (3, remembered))),
+        "answer_byte": ("answer_time", ("u1", (2, remembered))),
+        "all": ("answers", ("<u4", (3,))),
+        "level": ("level_answers", ("<u4", (3, len(DIFFICULTIES)))),
+        "concept": ("concept_answers", ("<u2", (3, CONCEPTS))),
+    }
+    return np.dtype(
+        {
+            "names": list(joined),
+            "formats": [kind for _, kind in joined.values()],
+            "offsets": [offset[first] for first, _ in joined.values()],
+            "itemsize": layout.itemsize,
+        }
+    )
+
+
+def joined(records: Records) -> Records:
+    """
+    Return a view of the same records, `(B,)`, in which fields that lie side by side are one.
+
+    `belief` is ability and speed, each with its variance, `(B, 4)`; `event_id` every remembered id,
+    `(B, OTHERS + R, 3)`. Of remembered answers, `answer` is item, skill and moment, `(B, 3, R)`, and `answer_byte` time
+    and flags, `(B, 2, R)`. The counts of answers, right ones and timed ones are `all`, `(B, 3)`; `level`, `(B, 3, 3)`,
+    a column a difficulty; and `concept`, `(B, 3, CONCEPTS)`.
+    """
+    return records.view(_joined_dtype(records.dtype["answer_id"].shape[0]))
+
+
 def new_learners(count: int, remembered: int) -> Records:
     """Return records of `count` users of whom nothing is known, shape `(count,)`."""
     records = np.zeros(count, learner_dtype(remembered))
@@ -105,18 +141,24 @@ PRIOR_SPEED_VAR = 0.25
 """Variance of log speed over users; van der Linden 2007 reports 0.1 to 0.3 for his tests."""
 
 
-def erased(records: Records, offset: int) -> Records:
+def erased(records: Records, offset: int | NDArray[np.int64]) -> Records:
     """
     Return the empty markers of erased users: nothing but what has been seen.
 
     Args:
         records: Users, `(B,)`.
-        offset: Of the erasure in its partition; one that has been seen already erases nothing that came later.
+        offset: Of the erasure in its partition, of all or of each; one that has been seen already erases nothing that
+            came later.
     """
     markers = new_learners(len(records), records.dtype["answer_id"].shape[0])
     markers["seen"] = records["seen"]
     markers["erasure_seen"] = offset
     return np.where(records["erasure_seen"] < offset, markers, records)
+
+
+def markers(records: Records) -> NDArray[np.int64]:
+    """Return the rows of empty markers: of users who were erased and have not come back."""
+    return np.flatnonzero((records["erasure_seen"] >= 0) & (records["last_at"] == 0))
 
 
 @lru_cache(maxsize=200_000)
@@ -168,124 +210,145 @@ class Answers:
     @property
     def asked_at(self) -> NDArray[np.float64]:
         """Seconds since the epoch when the items were asked: the answer's moment less its response time."""
-        return self.at - np.nan_to_num(self.response_time_s.astype(np.float64))
+        return np.where(np.isnan(self.response_time_s), self.at, self.at - self.response_time_s.astype(np.float64))
 
 
-def has_seen(records: Records, event: NDArray[np.uint64], offset: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return, for each row, whether the event at this offset, or its id, has been applied already, `(B,)`."""
-    known = np.concatenate([records["answer_id"], records["other_id"]], axis=1)  # (B, R + OTHERS, 3)
-    return np.asarray((offset <= records["seen"]) | (known == id48(event)[:, None]).all(axis=2).any(axis=1))
+def has_seen(
+    records: Records, rows: NDArray[np.int64], event: NDArray[np.uint64], offset: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """
+    Return whether events, or other ones with their ids, have been applied already, `(B,)`.
+
+    Args:
+        records: Users, `(U,)`.
+        rows: Whose event it is, `(B,)`.
+        event: Hashes of the event ids, `(B,)`.
+        offset: Of the events in their partition, `(B,)`.
+    """
+    seen = np.asarray(offset <= records["seen"][rows])
+    known, wanted = joined(records)["event_id"], id48(event)
+    # The first of an id's three numbers decides nearly always; the others are read where it agrees.
+    of, place = (known[rows, :, 0] == wanted[:, :1]).nonzero()
+    if len(of):
+        np.logical_or.at(seen, of, (known[rows[of], place] == wanted[of]).all(axis=1))
+    return seen
 
 
 def remember_others(
-    records: Records, event: NDArray[np.uint64], at: NDArray[np.float64], is_view: NDArray[np.bool_]
-) -> Records:
-    """Return the records after one view or feedback each."""
-    after = records.copy()
-    rows = np.arange(len(after))
-    after["other_id"][rows, (after["views"] + after["feedback"]) % OTHERS] = id48(event)
-    after["views"] += is_view
-    after["feedback"] += ~is_view
-    after["last_at"] = np.maximum(after["last_at"], at)
-    return after
+    records: Records,
+    rows: NDArray[np.int64],
+    event: NDArray[np.uint64],
+    at: NDArray[np.float64],
+    is_view: NDArray[np.bool_],
+) -> None:
+    """Count one view or feedback of each user of `rows`, in place."""
+    place = (records["views"][rows] + records["feedback"][rows]) % OTHERS
+    records["other_id"][rows, place] = id48(event)
+    records["views"][rows] += is_view
+    records["feedback"][rows] += ~is_view
+    records["last_at"][rows] = np.maximum(records["last_at"][rows], at)
 
 
-def remember_answers(records: Records, answers: Answers) -> Records:
+def remember_answers(records: Records, answers: Answers) -> None:
     """
-    Return the records after one answer each: counters and remembered answers.
+    Count and remember one answer of each user, in place.
 
     Ability, speed and hidden state are `stream.models`' to update. Answers out of order count like any other;
     `last_at` never goes back.
     """
-    after = records.copy()
-    rows = np.arange(len(after))
-    correct = answers.correct
-    timed = ~np.isnan(answers.response_time_s)
-    time_s = np.nan_to_num(answers.response_time_s)
+    rows = np.arange(len(records))
+    counted = np.ones((len(rows), 3), np.uint16)  # an answer, whether right, whether timed
+    counted[:, 1] = answers.correct
+    counted[:, 2] = ~np.isnan(answers.response_time_s)
+    time_s = np.where(counted[:, 2], answers.response_time_s, np.float32(0))
 
-    place = after["answers"] % after.dtype["answer_id"].shape[0]
-    after["answer_id"][rows, place] = id48(answers.event)
-    after["answer_item"][rows, place] = answers.item.astype(np.uint32)
-    after["answer_skill"][rows, place] = answers.skills[:, 0].astype(np.uint32)
-    after["answer_at"][rows, place] = answers.at.astype(np.uint32)
-    after["answer_time"][rows, place] = encode_times(time_s)
-    after["answer_flags"][rows, place] = (
-        correct * _CORRECT + timed * _TIMED + ((answers.level + 1).astype(np.uint8) << 2)
-    )
+    at = answers.at.astype(np.uint32)
+    flags = counted[:, 1] * _CORRECT + counted[:, 2] * _TIMED + ((answers.level + 1) << 2)
+    fields = joined(records)
+    place = records["answers"] % records.dtype["answer_id"].shape[0]
+    records["answer_id"][rows, place] = id48(answers.event)
+    fields["answer"][rows, :, place] = _columns(answers.item, answers.skills[:, 0], at)
+    fields["answer_byte"][rows, :, place] = _columns(encode_times(time_s), flags)
 
-    after["answers"] += 1
-    after["correct"] += correct
-    after["timed"] += timed
-    after["time_s"] += time_s
-    known = rows[answers.level >= 0]
+    fields["all"] += counted
+    records["time_s"] += time_s
+    records["last_at"] = np.maximum(records["last_at"], answers.at)
+    known = (answers.level >= 0).nonzero()[0]
     level = answers.level[known]
-    after["level_answers"][known, level] += 1
-    after["level_correct"][known, level] += correct[known]
-    after["level_timed"][known, level] += timed[known]
-    after["level_time_s"][known, level] += time_s[known]
-    after["last_at"] = np.maximum(after["last_at"], answers.at)
+    fields["level"][known, :, level] += counted[known]
+    records["level_time_s"][known, level] += time_s[known]
 
     # A skill of the topic's own name is the same concept: it is counted once, and known as both.
-    both = (answers.skills == answers.topic[:, None]).any(axis=1)
-    kind = np.where(both, IS_TOPIC | IS_SKILL, IS_TOPIC).astype(np.uint8)
-    _count_concepts(after, answers.topic, kind, correct, timed, time_s, answers.at, np.ones(len(rows), bool))
-    kind = np.full(len(rows), IS_SKILL, np.uint8)
-    for column in range(answers.skills.shape[1]):
-        skill = answers.skills[:, column]
-        _count_concepts(after, skill, kind, correct, timed, time_s, answers.at, (skill != 0) & (skill != answers.topic))
-    return after
+    is_topic = answers.skills == answers.topic[:, None]
+    kind = np.where(is_topic.any(axis=1), IS_TOPIC | IS_SKILL, IS_TOPIC).astype(np.uint8)
+    _count_concepts(records, rows, answers.topic, kind, counted, time_s, at)
+    further = (answers.skills != 0) & ~is_topic
+    for column in further.any(axis=0).nonzero()[0]:
+        who = further[:, column].nonzero()[0]
+        kind = np.full(len(who), IS_SKILL, np.uint8)
+        _count_concepts(records, who, answers.skills[who, column], kind, counted[who], time_s[who], at[who])
 
 
-def find_concepts(concepts: NDArray[np.uint64], key: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return the place of a key among the concepts of each row, `(N,)`, or -1 where it has not been met lately."""
+def _columns(*columns: NDArray[Any]) -> NDArray[np.uint32]:
+    """Return the lower 32 bits of columns side by side, `(B, columns)`."""
+    side_by_side = np.empty((len(columns), len(columns[0])), np.uint32)
+    for row, column in zip(side_by_side, columns, strict=True):
+        row[:] = column
+    return side_by_side.T
+
+
+def find_concepts(concepts: NDArray[np.uint64], key: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the place of a key among the concepts of each row, `(N,)`, and whether it has been met lately at all."""
     found = concepts == key[:, None]  # (N, CONCEPTS)
-    return np.where(found.any(axis=1), found.argmax(axis=1), -1)
+    place = found.argmax(axis=1)
+    return place, found[np.arange(len(place)), place]
 
 
 def _count_concepts(
-    after: Records,
+    records: Records,
+    rows: NDArray[np.int64],
     key: NDArray[np.uint64],
     kind: NDArray[np.uint8],
-    correct: NDArray[np.bool_],
-    timed: NDArray[np.bool_],
+    counted: NDArray[np.uint16],
     time_s: NDArray[np.float32],
-    at: NDArray[np.float64],
-    where: NDArray[np.bool_],
+    at: NDArray[np.uint32],
 ) -> None:
-    """Count one answer under a concept of each row of `after`, in place; the longest unmet gives way to a new one."""
-    place = find_concepts(after["concept"], key)
-    new = np.flatnonzero(where & (place < 0))
-    if len(new):
+    """Count one answer under a concept of each of `rows`, in place; the longest unmet gives way to a new one."""
+    of_concepts = joined(records)["concept"]
+    concepts = records["concept"][rows]
+    place, is_known = find_concepts(concepts, key)
+    if not is_known.all():
+        new = (~is_known).nonzero()[0]
+        who = rows[new]
         # Unused places go first; times alone would not tell them from a concept met in 1970, as files of relative
         # seconds have it.
-        met_at = np.where(after["concept"][new] != 0, after["concept_at"][new].astype(np.int64), -1)
+        met_at = np.where(concepts[new] != 0, records["concept_at"][who].astype(np.int64), -1)
         place[new] = met_at.argmin(axis=1)
-        for field in ("concept_answers", "concept_correct", "concept_timed", "concept_time_s", "concept_kind"):
-            after[field][new, place[new]] = 0
-        after["concept"][new, place[new]] = key[new]
-        after["concept_at"][new, place[new]] = 0
-    rows = np.flatnonzero(where)
-    place = place[rows]
-    after["concept_kind"][rows, place] |= kind[rows]
-    after["concept_answers"][rows, place] += 1
-    after["concept_correct"][rows, place] += correct[rows]
-    after["concept_timed"][rows, place] += timed[rows]
-    after["concept_time_s"][rows, place] += time_s[rows]
-    after["concept_at"][rows, place] = np.maximum(after["concept_at"][rows, place], at[rows].astype(np.uint32))
-    full = after["concept_answers"][rows, place] >= _COUNT_LIMIT
-    for field in ("concept_answers", "concept_correct", "concept_timed"):
-        after[field][rows[full], place[full]] //= 2
-    after["concept_time_s"][rows[full], place[full]] /= 2
+        records["concept"][who, place[new]] = key[new]
+        of_concepts[who, :, place[new]] = 0
+        for field in ("concept_time_s", "concept_at", "concept_kind"):
+            records[field][who, place[new]] = 0
+    records["concept_kind"][rows, place] |= kind
+    records["concept_time_s"][rows, place] += time_s
+    records["concept_at"][rows, place] = np.maximum(records["concept_at"][rows, place], at)
+    of_concepts[rows, :, place] += counted
+    full = (of_concepts[rows, 0, place] >= _COUNT_LIMIT).nonzero()[0]
+    if len(full):
+        of_concepts[rows[full], :, place[full]] //= 2
+        records["concept_time_s"][rows[full], place[full]] /= 2
 
 
 def encode_times(time_s: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return response times as bytes on a logarithmic scale."""
-    return np.clip(np.round(_TIME_STEPS_PER_E * np.log1p(10 * time_s)), 0, 255).astype(np.uint8)
+    return np.minimum((_TIME_STEPS_PER_E * np.log1p(10 * time_s)).round(), 255).astype(np.uint8)
 
 
 def decode_times(code: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the response times, in seconds, that bytes stand for."""
-    return (np.expm1(code / _TIME_STEPS_PER_E) / 10).astype(np.float32)
+    return _DECODED_TIMES[code]
+
+
+_DECODED_TIMES = (np.expm1(np.arange(256, dtype=np.uint8) / _TIME_STEPS_PER_E) / 10).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

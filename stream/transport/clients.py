@@ -57,6 +57,7 @@ def producer_config(settings: Settings) -> Config:
         "compression.type": settings.compression,
         "message.max.bytes": settings.message_max_bytes,
         "queue.buffering.max.messages": 1_000_000,
+        "delivery.report.only.error": True,
         # Less than the session timeout: a late changelog record must not reach the topic after the partition has moved.
         "delivery.timeout.ms": int(settings.session_timeout_s * 900),
     }

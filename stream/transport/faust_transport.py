@@ -6,18 +6,23 @@ Inside Faust's own extension points: assignment, rebalancing, recovery and commi
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from types import MappingProxyType
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
 import faust
-from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
-from faust.types import AppT
+from faust.types import AppT, StreamT
 from faust.types.tuples import TP, ConsumerMessage
 
+from stream.errors import MembershipError
 from stream.ports import Record
-from stream.transport.progress import Batch, Progress, Stamp
+from stream.transport.engine import Engine, Handler, stop_now
+from stream.transport.exactly_once import membership
+from stream.transport.progress import Batch, Place, Progress, Stamp
+from stream.transport.recovery import Restoring
+from stream.transport.settlement import Guarantee
+from stream.transport.vigil import Vigil
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -27,23 +32,42 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         # meanwhile, as librdkafka's mock cluster does, would add as much to every latency. Can go once Faust has a
         # setting.
         consumer._fetch_max_wait_ms = cast("TransportApp", self.app).fetch_max_wait_ms  # noqa: SLF001
+        # Faust reads uncommitted records unless its own exactly-once is on, which is not ours: what a producer of
+        # events has aborted must not be answered. Can go once Faust lets an app choose.
+        consumer._isolation_level = "read_committed"  # noqa: SLF001
         return consumer
 
+    async def crash(self, reason: BaseException) -> None:
+        """
+        End the process.
 
-RECOVERY_IDLE_S = 5.0
-"""A recovery that has records to read, of which none has come for this long, reads them again."""
+        Faust 0.15.3 only marks its services as crashed, from a thread that is not theirs, and its shutdown may wait for
+        this one: a worker that lives and does nothing (#175, #640).
+        """
+        stop_now(reason)
 
 
 class _Consumer(driver.Consumer):
-    _recovery_left: Mapping[TP, int] = MappingProxyType({})
-    _recovery_moved_at = 0.0
-
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     @property
     def _ours(self) -> "TransportApp":
         return cast("TransportApp", self.app)
+
+    def membership(self) -> bytes | None:
+        """Return our place in the consumer group, as librdkafka writes it; None where we are not in it."""
+        coordinator = self._thread._ensure_consumer()._coordinator  # noqa: SLF001 (nothing public tells the member's id)
+        # Each read once: the consumer's thread may reset both at any moment.
+        generation, member = coordinator.generation, coordinator.member_id
+        # Without them the broker would take us for one who assigns himself, and fence nothing.
+        if generation < 0 or not member:
+            return None
+        return membership(self.app.conf.id, generation, member, self.app.conf.consumer_group_instance_id or None)
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Read source topics only: changelogs are read by `stream.transport.recovery`."""
+        super().resume_partitions({tp for tp in tps if not self._is_changelog_tp(tp)})
 
     async def perform_seek(self) -> None:
         """Put every partition to what is committed, and begin to read the source topics anew from there."""
@@ -52,16 +76,16 @@ class _Consumer(driver.Consumer):
         starts = await self.earliest_offsets(*places) if places else {}
         for tp in places:
             self._ours.progress.expect(tp, max(self._committed_offset[tp] or 0, starts[tp]), time.monotonic())
+        await self._ours.engine.open()
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109 (Faust's)
         """
-        Yield what was fetched: a batch for each partition of a source topic, single messages of changelogs.
+        Yield what was fetched: a batch for each partition.
 
         Args:
             timeout: Seconds to wait for anything.
         """
         progress = self._ours.progress
-        await self._unstick_recovery()
         await self._seek_where_wanted(progress)
         epochs = progress.epochs()
         fetched, active = await self._wait_next_records(timeout)
@@ -76,30 +100,11 @@ class _Consumer(driver.Consumer):
                 continue
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             if tp.topic not in self._ours.batched:
-                for record in records:
-                    yield tp, self._to_message(tp, record)
                 continue
             for start in range(0, len(records), self._ours.batch_max):
                 stamp = progress.stamp(tp, epochs)
                 if stamp is not None:
                     yield tp, _message(tp, records[start : start + self._ours.batch_max], stamp, generation)
-
-    async def _unstick_recovery(self) -> None:
-        """
-        Read changelogs again from what was applied last, if recovery waits for records and none comes.
-
-        Around a rebalance Faust 0.15.3 can drop what it has fetched of a changelog; recovery then waits for ever.
-        Reading a record twice changes nothing.
-        """
-        recovery = cast("TableManager", self.app.tables).recovery
-        left = {tp: count for tp, count in recovery.active_remaining().items() if count > 0}
-        now = time.monotonic()
-        if not (recovery.in_recovery and self.flow_active) or left != self._recovery_left:
-            self._recovery_left, self._recovery_moved_at = left, now
-        elif left and now - self._recovery_moved_at > RECOVERY_IDLE_S:
-            self._recovery_moved_at = now
-            for tp in left.keys() & self.assignment():
-                await self.seek(tp, max(recovery.active_offsets[tp], 0))
 
     async def _seek_where_wanted(self, progress: Progress) -> None:
         """Seek here, between two fetches, and nowhere else: so no fetch can run beside it."""
@@ -113,17 +118,38 @@ class _Consumer(driver.Consumer):
         for place, offset in progress.take_seeks().items():
             await self.seek(TP(*place), offset)
 
+    async def verify_all_partitions_active(self) -> None:
+        """Do nothing: `Progress` sees what stands still, and does something about it."""
+
+    async def _commit_offsets(  # (Faust's signature)
+        self,
+        offsets: Mapping[TP, int],
+        start_new_transaction: bool = True,  # noqa: FBT002
+    ) -> bool:
+        """
+        Commit, and forget what could not be committed.
+
+        Faust 0.15.3 takes it for committed, and tries again only when there is more (#316). Can go once it does not.
+        """
+        before = {tp: self._committed_offset[tp] for tp in offsets}
+        did_commit = bool(await super()._commit_offsets(offsets, start_new_transaction))
+        if not did_commit:
+            for tp, offset in offsets.items():
+                if self._committed_offset[tp] == offset:
+                    self._committed_offset[tp] = before[tp]
+        return did_commit
+
     def _new_offset(self, tp: TP) -> int | None:
         """
         Return the offset to commit: what our agents have made safe, never what Faust counts as acknowledged.
 
         Faust 0.15.3 acknowledges in `finally`, whatever happened, and its own search for gaps can commit past a
-        message in flight (#606).
+        message in flight (#606). With transactions of our own it commits nothing.
         """
         self._acked[tp].clear()
         self._acked_index[tp].clear()
         self._gap[tp].clear()
-        return self._ours.progress.safe(tp)
+        return self._ours.progress.safe(tp) if self._ours.commits else None
 
 
 def _message(tp: TP, records: list[Any], stamp: Stamp, generation: int) -> ConsumerMessage:
@@ -137,16 +163,14 @@ def _message(tp: TP, records: list[Any], stamp: Stamp, generation: int) -> Consu
     )  # fmt: skip
 
 
+_make = Record._make
+
+
 def _record(fetched: Any) -> Record:
-    return Record(
-        topic=fetched.topic,
-        partition=fetched.partition,
-        offset=fetched.offset,
-        key=fetched.key,
-        value=fetched.value,
-        timestamp_s=fetched.timestamp / 1000,
-        headers=tuple(fetched.headers),
-    )
+    return _make((
+        fetched.topic, fetched.partition, fetched.offset, fetched.key, fetched.value, fetched.timestamp / 1000,
+        tuple(fetched.headers),
+    ))  # fmt: skip
 
 
 class Transport(driver.Transport):
@@ -163,17 +187,83 @@ class TransportApp(faust.App):
         batched: Source topics that are read in batches.
         batch_max: Records in one, at most.
         fetch_max_wait_ms: How long the broker may hold a fetch while nothing comes.
+        commits: Whether Faust commits offsets; False where a transaction does.
         progress: Where each partition of the source topics stands.
+        vigil: Tells whether this process has slept.
+        guarantee: Makes batches safe.
+        engine: Processes what the agents hand in.
+        restoring: What recovery works with.
     """
 
     batched: frozenset[str] = frozenset()
     batch_max: int = 500
     fetch_max_wait_ms: int = 500
+    commits: bool = True
     progress: Progress
+    vigil: Vigil
+    guarantee: Guarantee
+    engine: Engine
+    restoring: Restoring
 
     def _new_transport(self) -> Transport:
-        self.progress = Progress()
         return Transport(self.conf.broker_consumer, self)
+
+    def _create_directories(self) -> None:
+        """Make no folders: tables are in memory and on Kafka."""
+
+    async def on_start(self) -> None:
+        """Watch and process."""
+        await super().on_start()
+        self.vigil.start()
+        self.engine.start()
+
+    async def on_stop(self) -> None:
+        """Finish and commit what is in hand, then end."""
+        await super().on_stop()
+        self.engine.stop()
+        self.vigil.stop()
+
+    def attach(self, topic: str, handler: Handler) -> None:
+        """Let a handler process a topic: an agent, one instance, hands its batches to the engine."""
+        self.batched |= {topic}
+        self.engine.attach(topic, handler)
+
+        async def agent(stream: StreamT[Batch]) -> None:
+            async for batch in stream:
+                await self.engine.offer(batch)
+
+        channel = self.topic(topic, schema=Batches(key_type=bytes, value_type=bytes))
+        self.agent(channel, name=f"stream.agents.{topic}", concurrency=1)(agent)
+
+    def membership(self) -> bytes | None:
+        """Return our place in the consumer group, as librdkafka writes it; None where we are not in it."""
+        return cast("_Consumer", self.consumer).membership()
+
+    def owned(self) -> AbstractSet[Place]:
+        """Return the partitions that are assigned to us."""
+        return self.consumer.assignment()
+
+    def on_rebalance_start(self) -> None:
+        """
+        Begin a rebalance, unless another has taken our place in the group: to join again would take it back, and so on.
+
+        aiokafka 0.14 sends heartbeats and commits without the instance's id, so that Kafka says that it does not know
+        the member, never that it is fenced. Can go once aiokafka names the instance, and stops there by itself.
+        """
+        instance = self.conf.consumer_group_instance_id
+        if instance and self.consumer.assignment() and self.membership() is None:
+            stop_now(
+                MembershipError(
+                    f"STREAM_INSTANCE_ID={instance} is another worker's by now, or the session has ended: "
+                    "give each worker an id of its own, and restart this one"
+                )
+            )
+        super().on_rebalance_start()
+
+    async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
+        """Make safe what is in hand before partitions go or the app ends, then let Faust commit it."""
+        await self.engine.drain()
+        await super()._consumer_wait_empty(consumer, logger)
 
 
 class Batches(faust.Schema[bytes, bytes]):

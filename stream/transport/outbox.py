@@ -5,8 +5,7 @@ Messages with an id carry CloudEvents headers (Kafka protocol binding 1.0, binar
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -14,9 +13,15 @@ from stream.errors import DeliveryError
 from stream.ports import Message
 from stream.settings import Settings
 from stream.transport.clients import producer_config
+from stream.transport.settlement import Change
 
-_SOURCE = b"/learnerstream"
+_Headers = list[tuple[str, str | bytes | None]]
+
+_SPECIFICATION = ("ce_specversion", b"1.0")
+_SOURCE = ("ce_source", b"/learnerstream")
+_CONTENT = ("content-type", b"application/json")
 _FLUSH_SLICE_S = 0.5
+_ANY_PARTITION = -1  # the key's
 
 
 class KafkaOutbox:
@@ -25,12 +30,17 @@ class KafkaOutbox:
 
     Args:
         settings: Broker, security, sizes.
+        producer: Takes the messages; one of its own if not given.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._producer = Producer(producer_config(settings) | {"error_cb": self._note})
+    def __init__(self, settings: Settings, producer: Producer | None = None) -> None:
+        # Not `or`: a producer with nothing queued has the length 0.
+        self._producer = (
+            Producer(producer_config(settings) | {"error_cb": self._note}) if producer is None else producer
+        )
         self._prefix = settings.topic_prefix
         self._timeout_s = settings.session_timeout_s
+        self._kinds: dict[str, tuple[str, tuple[str, bytes]]] = {}
         self._failed: list[str] = []
         self._trouble = ""
 
@@ -42,19 +52,19 @@ class KafkaOutbox:
             messages: What to send.
             now: RFC 3339, becomes `ce_time`.
         """
-        time = now.encode()
+        time = ("ce_time", now.encode())
         for message in messages:
-            headers: list[tuple[str, bytes]] | None = None
+            known = self._kinds.get(message.topic) or self._kind(message.topic)
+            topic, kind = known
+            headers: _Headers | None = None
             if message.message_id is not None:
-                headers = [
-                    ("ce_specversion", b"1.0"),
-                    ("ce_id", message.message_id.encode()),
-                    ("ce_source", _SOURCE),
-                    ("ce_type", f"learnerstream.{message.topic}.v1".encode()),
-                    ("ce_time", time),
-                    ("content-type", b"application/json"),
-                ]
-            self.send(self._prefix + message.topic, key=message.key, value=message.value, headers=headers)
+                headers = [_SPECIFICATION, ("ce_id", message.message_id.encode()), _SOURCE, kind, time, _CONTENT]
+            self._produce(topic, message.value, message.key, headers)
+
+    def send_changes(self, changes: Iterable[Change]) -> None:
+        """Queue changelog records."""
+        for change in changes:
+            self._produce(change.topic, change.value, change.key, None, change.partition)
 
     def send(
         self,
@@ -66,19 +76,39 @@ class KafkaOutbox:
         partition: int | None = None,
     ) -> None:
         """Queue a message; see `stream.ports.Outbox`."""
-        where: Any = {} if partition is None else {"partition": partition}
+        self._produce(
+            topic, value, key, [*headers] if headers else None, _ANY_PARTITION if partition is None else partition
+        )
+
+    def _kind(self, name: str) -> tuple[str, tuple[str, bytes]]:
+        """Return the broker's name of a topic and the header that says what its messages are."""
+        kind = (self._prefix + name, ("ce_type", f"learnerstream.{name}.v1".encode()))
+        self._kinds[name] = kind
+        return kind
+
+    def _produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        headers: _Headers | None,
+        partition: int = _ANY_PARTITION,
+    ) -> None:
         while True:
             try:
-                # The callback is only for failures to be kept: a success needs no Python call of its own.
-                self._producer.produce(
-                    topic, value, key, headers=list(headers) if headers else None, on_delivery=self._delivered, **where
-                )
+                # Called back for failures only (`delivery.report.only.error`): a success needs no Python call.
+                self._producer.produce(topic, value, key, partition, self._delivered, headers=headers)
             except BufferError:
                 self._producer.poll(0.05)
                 continue
             except KafkaException as error:
                 raise DeliveryError(f"topic {topic}: cannot send: {error}") from error
             return
+
+    def forget_failures(self) -> None:
+        """Forget what was not delivered: it belonged to a transaction that was aborted."""
+        self._producer.poll(0)
+        self._failed.clear()
 
     def _delivered(self, error: KafkaError | None, message: object) -> None:
         if error is not None:

@@ -18,7 +18,7 @@ Place = tuple[str, int]
 T = TypeVar("T")
 
 IDLE_S = 2.0
-"""A partition with records to read, of which none has become safe for this long, is read again from what is safe."""
+"""A partition with records to read, of which none has arrived for this long, is read again from where it stands."""
 
 BUSY_S = 30.0
 """The same while other partitions move: a backlog is fetched and worked off one partition after the other."""
@@ -62,10 +62,19 @@ class Batch:
         """The partition."""
         return self.records[0].topic, self.records[0].partition
 
+    @property
+    def end(self) -> int:
+        """The offset behind its last record."""
+        return self.records[-1].offset + 1
+
 
 @dataclass(slots=True)
 class _Partition:
+    """`next` is to be processed, everything before `safe` is safe, and epochs before `since` are another owner's."""
+
     next: int
+    safe: int
+    since: int
     epoch: int = 0
     seek: bool = True
     awaits_first: bool = True
@@ -84,7 +93,18 @@ class Progress:
         """Begin to read a partition at an offset, whatever was fetched before; `now` in monotonic seconds."""
         # Counted over all partitions: one that went and came back must not meet its old batches under the same number.
         self._epochs += 1
-        self._partitions[place] = _Partition(offset, self._epochs, moved_at=now)
+        self._partitions[place] = _Partition(offset, offset, self._epochs, self._epochs, moved_at=now)
+
+    def _again(self, place: Place, offset: int, now: float) -> None:
+        """Begin to read a partition anew that has been ours all the time: what is under way stays good."""
+        self._epochs += 1
+        old = self._partitions[place]
+        self._partitions[place] = _Partition(offset, old.safe, old.since, self._epochs, moved_at=now)
+
+    def rewind(self, place: Place, now: float) -> None:
+        """Begin to read a partition again from what is safe: what was processed since has been undone."""
+        if place in self._partitions:
+            self.expect(place, self._partitions[place].safe, now)
 
     def take_seeks(self) -> dict[Place, int]:
         """Return where the consumer must be put before its next fetch."""
@@ -108,7 +128,7 @@ class Progress:
 
     def admit(self, batch: Batch, now: float) -> Batch | None:
         """
-        Return what of a batch is to be processed now, None for nothing.
+        Return what of a batch is to be processed now, None for nothing; what is returned must be.
 
         A gap is believed only at the beginning of an epoch; elsewhere it may be a lost batch, and reading begins anew
         before it.
@@ -117,22 +137,28 @@ class Progress:
         if partition is None or partition.epoch != batch.stamp.epoch:
             return None
         if batch.records[0].offset > partition.next and not batch.stamp.is_first:
-            self.expect(batch.place, partition.next, now)
+            self._again(batch.place, partition.next, now)
             return None
-        records = [record for record in batch.records if record.offset >= partition.next]
-        return replace(batch, records=records) if records else None
+        records = batch.records
+        if records[0].offset < partition.next:
+            records = [record for record in records if record.offset >= partition.next]
+        if not records:
+            return None
+        partition.next, partition.moved_at = records[-1].offset + 1, now
+        partition.patience_s = IDLE_S
+        return replace(batch, records=records)
 
     def settle(self, batch: Batch, now: float) -> None:
         """Take note that a batch is safe: everything up to its end may be committed."""
         partition = self._partitions.get(batch.place)
-        if partition is not None and partition.epoch == batch.stamp.epoch:
-            partition.next, partition.moved_at = batch.records[-1].offset + 1, now
-            partition.patience_s = IDLE_S
+        if partition is not None and batch.stamp.epoch >= partition.since:
+            partition.safe, partition.moved_at = max(partition.safe, batch.end), now
+            partition.next = max(partition.next, partition.safe)
 
     def safe(self, place: Place) -> int | None:
         """Return the offset that may be committed, None where nothing is known."""
         partition = self._partitions.get(place)
-        return None if partition is None else partition.next
+        return None if partition is None else partition.safe
 
     def check_idle(self, ends: Mapping[Place, int], now: float) -> None:
         """
@@ -154,7 +180,7 @@ class Progress:
             busy = now - max(p.moved_at for p in self._partitions.values()) < partition.patience_s
             if now - partition.moved_at < (max(BUSY_S, partition.patience_s) if busy else partition.patience_s):
                 continue
-            self.expect(place, partition.next, now)
+            self._again(place, partition.next, now)
             self._partitions[place].patience_s = min(2 * partition.patience_s, LONGEST_IDLE_S)
 
     def forget(self, places: set[Place]) -> None:

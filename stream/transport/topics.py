@@ -18,7 +18,7 @@ from stream.errors import BadTopics, UserError
 from stream.settings import Settings
 from stream.transport.clients import client_config
 
-TABLES = ("learners", "academics")
+TABLES = ("learners", "academics", "names")
 PER_USER = ("interactions", "academics", "prediction-requests", "erasures")
 """
 Topics that must have as many partitions as the tables: an agent reads a user's state on the partition of the event.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
@@ -23,6 +24,7 @@ from stream.transport.outbox import KafkaOutbox
 from tests.broker.process import ServerProcess, free_ports
 
 START_S, WAIT_S = 60.0, 90.0
+both_guarantees = pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
 PARTITIONS = 4
 
 Message = dict[str, Any]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from schemas import ItemParameters
-from stream.models.items import PRIOR_TIME_INTENSITY, ItemTable, key_of
+from stream.models.items import PRIOR_TIME_INTENSITY, ItemTable, key_of, question
+from stream.state.learner import key64
 from tests.worlds import NOW
 
 
@@ -31,7 +32,7 @@ def published(subject: str, logit: float, answers: int = 8, correct: int = 2, **
 
 def difficulty(table: ItemTable, item: str | None, topic: str, level: str | None) -> float:
     """Return the difficulty that a question is taken to have."""
-    return float(table.parameters(np.array([table.row(item, topic, level)])).difficulty[0])
+    return float(table.parameters(table.rows([question(topic, item, level)])).difficulty[0])
 
 
 def test_nothing_known_is_the_prior() -> None:
@@ -76,7 +77,7 @@ def test_the_last_of_a_key_wins() -> None:
     table = ItemTable()
     table.update([published("item", 1.0, item_id="i"), published("item", 2.0, item_id="i")])
     assert difficulty(table, "i", "t", None) == 2
-    row = table.parameters(np.array([table.row("i", "t", None)]))
+    row = table.parameters(table.rows([question("t", "i")]))
     assert row.rate[0] == pytest.approx(3 / 10)
     assert row.answers[0] == 8
     assert len(table) == 2
@@ -94,3 +95,23 @@ def test_the_table_grows() -> None:
 def test_a_published_item_says_its_topic_and_stays_an_item() -> None:
     """An item may name its topic and difficulty; its key is the item alone."""
     assert key_of(published("item", 1.0, item_id="i", topic_id="t", difficulty="easy")) == ("i", None, None)
+
+
+def test_a_question_is_made_once() -> None:
+    """The same names are the same question, which carries its keys and its level."""
+    asked = question("t", "i", "hard")
+    assert question("t", "i", "hard") is asked
+    assert (asked.topic, asked.item, asked.level) == (key64("t"), key64("i"), 2)
+    assert (question("t").item, question("t").level) == (0, -1)
+    assert len({asked, question("t"), question("t", "i"), question("t", None, "hard")}) == 4
+
+
+def test_rows_are_found_again_and_anew() -> None:
+    """Of many questions each gets its own row, asked again the same; what is published later is found from then on."""
+    table = ItemTable()
+    table.update([published("topic", 0.2, topic_id="t"), published("item", 0.4, item_id="i")])
+    asked = [question("t"), question("t", "i"), question("o"), question("t")]
+    assert table.rows(asked).tolist() == table.rows(asked).tolist() == [1, 2, 0, 1]
+    table.update([published("topic", 0.7, topic_id="o")])
+    assert table.rows(asked).tolist() == [1, 2, 3, 1]
+    assert table.rows([]).shape == (0,)

@@ -39,7 +39,7 @@ def test_of_an_unknown_user_nothing_stands_out() -> None:
     """A fifth at risk, and no factor."""
     risks = scored(Core())
     assert risks.score[0] == pytest.approx(0.2, abs=0.01)
-    assert risks.factors(0) == []
+    assert risks.factors() == [[]]
 
 
 def test_absence_raises_it_more_than_lateness_and_excuses_do_not() -> None:
@@ -105,6 +105,6 @@ def test_factors_add_up(events: list[tuple[float, dict[str, Any]]]) -> None:
     assert 0 < found < 1
     logit = np.log(found / (1 - found)) - np.log(NEUTRAL / (1 - NEUTRAL))
     assert risks.contributions.sum() == pytest.approx(logit, abs=1e-3)
-    sizes = [abs(size) for _, size in risks.factors(0)]
+    sizes = [abs(size) for _, size in risks.factors()[0]]
     assert sizes == sorted(sizes, reverse=True)
     assert len(sizes) <= risk.FACTORS

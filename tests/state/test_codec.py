@@ -12,7 +12,6 @@ from schemas import Interaction
 from stream.errors import StateError
 from stream.models.dkt import Dkt
 from stream.state import academic, codec, learner
-from stream.state.codec import Names
 from tests import networks
 from tests.worlds import TOPIC_NAMES, Core, answers, grade, histories, interaction, placed, placed_academics, view
 
@@ -58,90 +57,105 @@ def test_a_record_comes_back_as_it_was(events: list[Interaction]) -> None:
     core = Core()
     core.feed(placed(events))
     value = core.learners["u-1"]
-    names = Names()
-    (record,) = codec.decode_learners([value], 100, names)
-    assert record == core.learner()
-    assert codec.encode_learner(record, names) == value
+    records = codec.decode_learners([value], 100)
+    assert records[0] == core.learner()
+    assert codec.encode_learners(records) == [value]
 
 
 @settings(max_examples=30)
-@given(seed=st.integers(0, 2**32 - 1), remembered=st.integers(5, 200))
-def test_any_bytes_of_a_record_come_back(seed: int, remembered: int) -> None:
-    """Whatever stands in the fields, odd floats too, comes back bit for bit."""
-    dtype = learner.learner_dtype(remembered)
-    record = np.frombuffer(np.random.default_rng(seed).bytes(dtype.itemsize), dtype)[0]
-    (found,) = codec.decode_learners([codec.encode_learner(record, Names())], remembered, Names())
-    assert found.tobytes() == record.tobytes()
-    weeks = np.frombuffer(np.random.default_rng(seed).bytes(academic.DTYPE.itemsize), academic.DTYPE)[0]
-    assert codec.decode_academics([codec.encode_academic(weeks)])[0].tobytes() == weeks.tobytes()
+@given(seed=st.integers(0, 2**32 - 1), remembered=st.integers(5, 200), count=st.integers(0, 5))
+def test_any_bytes_of_records_come_back(seed: int, remembered: int, count: int) -> None:
+    """Whatever stands in the fields, odd floats too, comes back bit for bit, each record in its place."""
+    dtype, random = learner.learner_dtype(remembered), np.random.default_rng(seed)
+    records = np.frombuffer(random.bytes(count * dtype.itemsize), dtype)
+    values = codec.encode_learners(records)
+    assert codec.decode_learners(values, remembered).tobytes() == records.tobytes()
+    assert [codec.encode_learners(records[i : i + 1]) for i in range(count)] == [[value] for value in values]
+    weeks = np.frombuffer(random.bytes(count * academic.DTYPE.itemsize), academic.DTYPE)
+    assert codec.decode_academics(codec.encode_academics(weeks)).tobytes() == weeks.tobytes()
 
 
 def test_a_user_without_a_record_is_new() -> None:
-    """None in the table stands for a user of whom nothing is known."""
-    assert codec.decode_learners([None], 100, Names())[0] == learner.new_learners(1, 100)[0]
+    """None in the table stands for a user of whom nothing is known, also between others who have a record."""
+    assert codec.decode_learners([None], 100)[0] == learner.new_learners(1, 100)[0]
     assert codec.decode_academics([None])[0] == academic.new_academics(1)[0]
+    core = filled()
+    value, weeks = core.learners["u-1"], core.academics["u-1"]
+    assert codec.decode_learners([None, value, None], 5)["seen"].tolist() == [-1, 8, -1]
+    assert codec.decode_academics([weeks, None, weeks])["seen"].tolist() == [3, -1, 3]
 
 
-def test_stored_learners_of_format_11_are_read() -> None:
+def test_stored_learners_of_format_12_are_read() -> None:
     """Bytes that a worker of this format stored say the same for ever."""
-    value = stored("learner-11.b64")
-    assert value[0] == 0x11
-    names = Names()
-    (record,) = codec.decode_learners([value], 5, names)
+    value = stored("learner-12.b64")
+    assert value[0] == 0x12
+    records = codec.decode_learners([value], 5)
+    record = records[0]
     assert (record["seen"], record["erasure_seen"], record["risk_day"]) == (8, -1, 20_458)
     assert (record["answers"], record["correct"], record["timed"], record["time_s"]) == (8, 1, 1, 12.5)
     assert (record["views"], record["feedback"]) == (1, 0)
     assert record["last_at"] == 1_767_601_000.0
     assert record["level_answers"].tolist() == [0, 8, 0]
-    met = {
-        names.name(int(key)): int(count)
-        for key, count in zip(record["concept"], record["concept_answers"], strict=True)
-    }
-    assert {name: count for name, count in met.items() if name} == {"fractions": 7, "ratios": 1, "area": 1}
+    met = zip(record["concept"].tolist(), record["concept_answers"].tolist(), strict=True)
+    expected = {"fractions": 7, "ratios": 1, "area": 1}
+    assert {key: count for key, count in met if key} == {learner.key64(name): n for name, n in expected.items()}
     remembered = learner.remembered(record[None])
     assert remembered.count.tolist() == [5]
     assert remembered.correct[0].tolist() == [False, False, False, False, True]
     assert remembered.response_time_s[0, 4] == pytest.approx(12.5, rel=0.025)
     assert np.isnan(remembered.response_time_s[0, :4]).all()
     assert record["hidden"].astype(float).sum() == pytest.approx(0.4244440793991089)
-    assert codec.encode_learner(record, names) == value
-    assert codec.seen_offset(value) == 8
+    assert codec.encode_learners(records) == [value]
 
 
 def test_stored_academics_of_format_21_are_read() -> None:
     """The same of the weekly steps."""
     value = stored("academic-21.b64")
     assert value[0] == 0x21
-    (record,) = codec.decode_academics([value])
+    records = codec.decode_academics([value])
+    record = records[0]
     assert (record["seen"], record["events"], record["outcome"]) == (3, 4, 3)
     newest, first = academic.latest_weeks(record)
     assert record["attendance"][newest].tolist() == [0, 0, 1, 0]
     assert record["incidents"][newest].tolist() == [0, 0, 1]
     assert (record["grades"][first], record["grade_sum"][first]) == (1, pytest.approx(0.3, rel=1e-3))
-    assert codec.encode_academic(record) == value
-    assert codec.seen_offset(value) == 3
+    assert codec.encode_academics(records) == [value]
 
 
-@pytest.mark.parametrize("value", [b"", b"\x10", b"\x12" + bytes(4_000), b"\x21" + bytes(4_000), b"\x11\x64"])
+@pytest.mark.parametrize("value", [b"", b"\x10", b"\x11" + bytes(4_000), b"\x21" + bytes(4_000), b"\x12\x64"])
 def test_another_format_stops_the_worker(value: bytes) -> None:
     """Bytes of another format or table are never guessed at."""
     with pytest.raises(StateError, match="table learners"):
-        codec.decode_learners([value], 100, Names())
+        codec.decode_learners([value], 100)
+    with pytest.raises(StateError, match="table learners"):
+        codec.decode_learners([Core().learners.get("u-1"), filled().learners["u-1"], value], 5)
 
 
-@pytest.mark.parametrize("value", [b"", b"\x21", b"\x22" + bytes(academic.DTYPE.itemsize), b"\x11" + bytes(4_000)])
+@pytest.mark.parametrize("value", [b"", b"\x21", b"\x22" + bytes(academic.DTYPE.itemsize), b"\x12" + bytes(4_000)])
 def test_another_academic_format_stops_the_worker(value: bytes) -> None:
     """The same of the weekly steps."""
     with pytest.raises(StateError, match="table academics"):
         codec.decode_academics([value])
 
 
-def test_a_truncated_record_stops_the_worker() -> None:
-    """Half a record is no record."""
-    value = Core()
-    value.feed(placed(answers(1)))
-    with pytest.raises(StateError, match="expected a record of"):
-        codec.decode_learners([value.learners["u-1"][:500]], 100, Names())
+@pytest.mark.parametrize("remembered", [5, 100])
+@pytest.mark.parametrize("cut", [3, 5, 500, -1])
+def test_a_truncated_record_stops_the_worker(cut: int, remembered: int) -> None:
+    """Half a record is no record, and neither is one with something behind it."""
+    value = filled().learners["u-1"]
+    for broken in (value[:cut], value + b"\0"):
+        with pytest.raises(StateError, match="table learners"):
+            codec.decode_learners([broken], remembered)
+
+
+def test_a_record_of_another_layout_stops_the_worker() -> None:
+    """The head tells how long a record is: one of the same format whose fields differ is not guessed at."""
+    value = filled().learners["u-1"]
+    head, size = value[:3], int.from_bytes(value[3:5], "little")
+    longer = head + (size + 4).to_bytes(2, "little") + value[5:] + bytes(4)
+    for remembered in (5, 6):
+        with pytest.raises(StateError, match=f"expected a record of {size} bytes, found {size + 4}"):
+            codec.decode_learners([longer], remembered)
 
 
 @settings(max_examples=30)
@@ -171,29 +185,6 @@ def test_another_number_of_remembered_answers(total: int, old: int, new: int, mo
     expected = [learner.key64(f"i-{i}") & 0xFFFFFFFF for i in range(total + more - count, total + more)]
     assert remembered.item[0, size - count :].tolist() == expected
     assert core.learner()["answers"] == total + more
-
-
-def test_names_come_back_with_the_record() -> None:
-    """A new process knows the names of a user's topics and skills from the record alone."""
-    core = filled().restarted()
-    core.learner()
-    assert {core.models.names.name(learner.key64(name)) for name in ("fractions", "ratios", "area")} == {
-        "fractions",
-        "ratios",
-        "area",
-    }
-
-
-def test_too_long_names_are_left_out_the_longest_unmet_first() -> None:
-    """Names take up a bounded place; what is cut is what was met longest ago."""
-    core = Core()
-    core.feed(placed([interaction(at_s=60 * i, topic_id=f"{i:02d}" + "x" * 250) for i in range(12)]))
-    value = core.learners["u-1"]
-    assert len(value) <= 5 + learner.learner_dtype(100).itemsize + codec.NAMES_MAX_BYTES + learner.CONCEPTS
-    names = Names()
-    codec.decode_learners([value], 100, names)
-    known = [i for i in range(12) if names.name(learner.key64(f"{i:02d}" + "x" * 250))]
-    assert known == list(range(4, 12))
 
 
 def test_a_user_takes_at_most_4_kib() -> None:

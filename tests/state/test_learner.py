@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import Interaction
-from stream.state import codec, learner
+from stream.state import arrays, codec, learner
 from stream.state.learner import IS_SKILL, IS_TOPIC, decode_times, encode_times, key64
 from tests.worlds import START, TOPIC_NAMES, Core, answers, interaction, placed, view
 
@@ -139,12 +139,12 @@ def test_counts_of_a_concept_never_overflow() -> None:
     """Sixteen bits are enough: full counts are halved, and rates stay what they were."""
     core = Core()
     core.feed(placed([interaction(topic_id="t")]))
-    users = core.users(["u-1"])
-    place = users.learners["concept"][0].tolist().index(key64("t"))
+    learners = core.users(["u-1"]).learners.copy()
+    place = learners["concept"][0].tolist().index(key64("t"))
     for field, value in (("concept_answers", 59_999), ("concept_correct", 29_999), ("concept_timed", 59_999)):
-        users.learners[field][0, place] = value
-    users.learners["concept_time_s"][0, place] = 60_000 * 30.0
-    core.learners["u-1"] = learner_bytes(core, users.learners[0])
+        learners[field][0, place] = value
+    learners["concept_time_s"][0, place] = 60_000 * 30.0
+    core.learners["u-1"] = learner_bytes(learners[0])
     core.feed(placed([interaction(at_s=60, topic_id="t", item_id="i-9")], first=1))
     record = core.learner()
     assert record["concept_answers"][place] == 30_000
@@ -152,9 +152,9 @@ def test_counts_of_a_concept_never_overflow() -> None:
     assert record["concept_time_s"][place] / record["concept_timed"][place] == pytest.approx(30, rel=1e-3)
 
 
-def learner_bytes(core: Core, record: Any) -> bytes:
+def learner_bytes(record: Any) -> bytes:
     """Return a record as the table would keep it."""
-    return codec.encode_learner(record, core.models.names)
+    return codec.encode_learners(record[None])[0]
 
 
 def test_a_replayed_offset_changes_nothing() -> None:
@@ -179,7 +179,7 @@ def test_a_resent_event_only_moves_the_seen_offset() -> None:
     outcome = core.feed(placed(events[2:], first=10))
     assert outcome.messages == []
     assert outcome.repeated == 2
-    record = core.learner()
+    record = core.learner().copy()
     assert record["seen"] == 11
     record["seen"] = before["seen"]
     assert record == before
@@ -216,12 +216,66 @@ def test_an_erasure_that_comes_again_erases_nothing_newer() -> None:
     core = Core()
     core.feed(placed(answers(1)))
     marker = learner.erased(core.learner()[None], 7)
-    core.learners["u-1"] = learner_bytes(core, marker[0])
+    core.learners["u-1"] = learner_bytes(marker[0])
     core.feed(placed([interaction(at_s=900, item_id="new")], first=5))
     record = core.learner()
     assert record["answers"] == 1
     assert learner.erased(record[None], 7)[0] == record
     assert learner.erased(record[None], 8)[0]["answers"] == 0
+
+
+def test_joined_fields_are_the_same_numbers() -> None:
+    """Fields that lie side by side, seen as one, are what they are by themselves: the layout keeps them together."""
+    records = learner.new_learners(3, 7)
+    _as_bytes(records)[:] = np.random.default_rng(1).integers(0, 256, _as_bytes(records).shape)
+    joined = learner.joined(records)
+    for field, names in {
+        "belief": ("ability", "ability_var", "speed", "speed_var"),
+        "answer": ("answer_item", "answer_skill", "answer_at"),
+        "answer_byte": ("answer_time", "answer_flags"),
+        "all": ("answers", "correct", "timed"),
+        "level": ("level_answers", "level_correct", "level_timed"),
+        "concept": ("concept_answers", "concept_correct", "concept_timed"),
+    }.items():
+        np.testing.assert_array_equal(joined[field], np.stack([records[name] for name in names], axis=1))
+    ids = np.concatenate([records["other_id"], records["answer_id"]], axis=1)
+    np.testing.assert_array_equal(joined["event_id"], ids)
+
+
+def _as_bytes(records: learner.Records) -> Any:
+    return records.view(np.uint8).reshape(len(records), -1)
+
+
+def test_whole_records_are_taken_and_put() -> None:
+    """Taken records are copies; those that are put back stand in their rows, the others stay."""
+    core = Core()
+    core.feed(placed([interaction(f"u-{i}", item_id=f"i-{i}") for i in range(4)]))
+    records = core.users([f"u-{i}" for i in range(4)]).learners.copy()
+    expected = records[[3, 1]].copy()
+    taken = arrays.take(records, np.array([3, 1]))
+    np.testing.assert_array_equal(taken, expected)
+    taken["answers"] = 9
+    assert records["answers"].tolist() == [1, 1, 1, 1]
+    arrays.put(records, np.array([0, 1]), taken)
+    assert records["answers"].tolist() == [9, 9, 1, 1]
+    assert records[0] == taken[0]
+    assert arrays.take(records, np.array([[2, 3]])).shape == (1, 2)
+
+
+def test_an_id_is_compared_whole() -> None:
+    """An event whose id shares but its first or its last bytes with a known one has not been seen."""
+    records = learner.new_learners(2, 5)
+    known = 0x0003_0002_0001
+    learner.remember_others(records, np.array([1]), np.array([known], np.uint64), np.zeros(1), is_view=np.ones(1, bool))
+    events = np.array([known, known + (1 << 60), 0x0004_0002_0001, 0x0003_0002_0002], np.uint64)
+
+    def seen(row: int) -> list[bool]:
+        return [bool(each) for each in learner.has_seen(records, np.full(4, row), events, np.full(4, 7))]
+
+    assert seen(1) == [True, True, False, False]
+    assert seen(0) == [False] * 4
+    records["seen"][0] = 7
+    assert seen(0) == [True] * 4
 
 
 @given(st.floats(0, 9_000, width=32))

@@ -147,6 +147,125 @@ def test_a_partition_of_another_worker_is_forgotten() -> None:
     assert Batch(Stamp(1, is_first=True), records(1, 1)).place == PLACE
 
 
+def test_what_is_safe_lags_behind_what_comes_next() -> None:
+    """Batches are admitted while earlier ones are on their way; only what is settled may be committed."""
+    progress = begun()
+    first, second, third = (progress.admit(fetch(progress, 100 + 10 * i, 109 + 10 * i), now=0.0) for i in range(3))
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert progress.safe(PLACE) == 100
+    for batch, safe in ((first, 110), (second, 120), (third, 130)):
+        progress.settle(batch, now=0.0)
+        assert progress.safe(PLACE) == safe
+    progress.settle(first, now=0.0)
+    assert progress.safe(PLACE) == 130
+
+
+def test_what_was_undone_is_read_again_from_what_is_safe() -> None:
+    """Everything since is forgotten, also what was fetched or admitted before and comes late."""
+    progress = begun()
+    safe = progress.admit(fetch(progress, 100, 104), now=0.0)
+    assert safe is not None
+    progress.settle(safe, now=0.0)
+    undone = progress.admit(fetch(progress, 105, 109), now=0.0)
+    assert undone is not None
+    epochs, late = progress.epochs(), fetch(progress, 110, 114)
+    progress.rewind(PLACE, now=0.0)
+    assert progress.take_seeks() == {PLACE: 105}
+    assert progress.stamp(PLACE, epochs) is None
+    assert process(progress, late) == []
+    progress.settle(undone, now=0.0)
+    assert progress.safe(PLACE) == 105
+    assert process(progress, fetch(progress, 105, 114)) == list(range(105, 115))
+
+
+def test_a_partition_that_has_gone_is_not_rewound() -> None:
+    """It is another worker's to read."""
+    progress = begun()
+    progress.forget({PLACE})
+    progress.rewind(PLACE, now=0.0)
+    assert progress.take_seeks() == {}
+    assert progress.epochs() == {}
+
+
+def test_a_batch_on_its_way_while_reading_begins_anew_becomes_safe() -> None:
+    """Reading again of a partition that was ours all the time takes nothing back, and brings nothing twice."""
+    progress = begun()
+    on_its_way = progress.admit(fetch(progress, 100, 104), now=0.0)
+    assert on_its_way is not None
+    assert process(progress, fetch(progress, 107, 108)) == []  # a gap: reading begins anew
+    assert progress.take_seeks() == {PLACE: 105}
+    assert progress.safe(PLACE) == 100
+    progress.settle(on_its_way, now=0.0)
+    assert progress.safe(PLACE) == 105
+    assert process(progress, fetch(progress, 105, 108)) == [105, 106, 107, 108]
+
+
+def test_a_batch_of_before_a_rewind_settles_nothing_after_reading_began_anew_too() -> None:
+    """An undone batch stays undone, however often reading begins anew afterwards."""
+    progress = begun()
+    undone = progress.admit(fetch(progress, 100, 104), now=0.0)
+    assert undone is not None
+    progress.rewind(PLACE, now=0.0)
+    progress.take_seeks()
+    progress.check_idle({PLACE: 200}, now=100.0)
+    assert progress.take_seeks() == {PLACE: 100}
+    progress.settle(undone, now=100.0)
+    assert progress.safe(PLACE) == 100
+
+
+def test_a_partition_that_came_back_does_not_meet_its_old_batches() -> None:
+    """Gone and assigned again, perhaps further on: what was in hand before counts for nothing."""
+    progress = begun()
+    old = progress.admit(fetch(progress, 100, 149), now=0.0)
+    unread = fetch(progress, 150, 159)
+    assert old is not None
+    progress.forget({PLACE})
+    progress.expect(PLACE, 120, now=0.0)
+    progress.take_seeks()
+    progress.settle(old, now=0.0)
+    assert progress.safe(PLACE) == 120
+    assert process(progress, unread) == []
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["admit", "admit", "settle", "rewind", "again", "lost"]), st.integers(1, 7)),
+        max_size=60,
+    )
+)
+def test_whatever_is_undone_each_record_is_safe_once_and_in_order(steps: list[tuple[str, int]]) -> None:
+    """Work is settled in its order or undone to the last; what may be committed is always what was settled, whole."""
+    end, position, now = 120, 0, 0.0
+    progress, safe, in_hand = Progress(), list[int](), list[Batch]()
+    progress.expect(PLACE, 0, now)
+    finish = [("admit", 50), ("settle", 50)] * 12
+    for act, size in [*steps, *finish]:
+        now += 70.0
+        position = progress.take_seeks().get(PLACE, position)
+        if act == "settle":
+            for batch in in_hand[:size]:
+                progress.settle(batch, now)
+                safe += offsets(batch)
+            in_hand = in_hand[size:]
+        elif act == "rewind":
+            progress.rewind(PLACE, now)
+            in_hand = []
+        elif act == "again":
+            progress.check_idle({PLACE: end}, now)
+        elif position < end:
+            last = min(position + size, end) - 1
+            batch = fetch(progress, position, last)
+            position = last + 1
+            admitted = None if act == "lost" else progress.admit(batch, now)
+            in_hand += [] if admitted is None else [admitted]
+        else:
+            progress.check_idle({PLACE: end}, now)
+        assert progress.safe(PLACE) == len(safe)
+    assert safe == list(range(end))
+
+
 @given(st.lists(st.tuples(st.integers(1, 7), st.sampled_from(["arrives", "lost", "twice", "seek"])), max_size=60))
 def test_every_record_is_processed_once_and_in_order(steps: list[tuple[int, str]]) -> None:
     """Whatever is lost, comes twice, or is sought meanwhile, each record is processed once, in order."""

@@ -1,0 +1,117 @@
+"""
+Reads changelog partitions as fast as the broker gives them: librdkafka, committed records only, whole batches.
+
+It knows where a partition ends by what the broker says (a partition's end may be nothing but markers of transactions,
+or records that were aborted), never by counting offsets.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from stream.settings import Settings
+from stream.transport.clients import consumer_config, is_fatal
+from stream.transport.progress import Place
+
+_AT_ONCE = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """
+    A part of a changelog partition, in its order.
+
+    Attributes:
+        place: Topic and partition.
+        keys: Raw.
+        values: Raw; None removes a key.
+        next: The offset from which to read on.
+    """
+
+    place: Place
+    keys: list[bytes]
+    values: list[bytes | None]
+    next: int
+
+
+class ChangelogReader:
+    """
+    Reads partitions from where it is told to their ends, and on.
+
+    Args:
+        settings: Broker, security.
+        offsets: Where to begin, of each partition.
+    """
+
+    def __init__(self, settings: Settings, offsets: Mapping[Place, int]) -> None:
+        self._consumer = Consumer(
+            consumer_config(settings, f"{settings.group}-recovery")
+            | {
+                "enable.partition.eof": True,
+                # Compacted or not, what is asked for is there: a changelog that was cut below it is read from its
+                # beginning.
+                "auto.offset.reset": "earliest",
+                "queued.max.messages.kbytes": 65_536,
+                "fetch.max.bytes": 33_554_432,
+                "fetch.message.max.bytes": max(8_388_608, settings.message_max_bytes),
+            }
+        )
+        self._start = [TopicPartition(*place, offset) for place, offset in offsets.items()]
+        self._behind = set(offsets)
+
+    @property
+    def behind(self) -> set[Place]:
+        """Partitions whose end has not been reached yet."""
+        return set(self._behind)
+
+    def read(self, timeout_s: float) -> list[Part]:
+        """
+        Return what has arrived, one part of a partition at most; blocks until there is something.
+
+        Args:
+            timeout_s: Seconds to wait at most.
+
+        Raises:
+            KafkaException: If the topics cannot be read and trying again would not help.
+        """
+        if self._start:
+            # Not before `ends` has asked: its questions would wait behind fetches, half a second each.
+            self._consumer.assign(self._start)
+            self._start = []
+        parts: dict[Place, Part] = {}
+        for message in self._consumer.consume(_AT_ONCE, timeout_s):
+            place = (message.topic() or "", message.partition() or 0)
+            error = message.error()
+            if error is None:
+                part = parts.get(place)
+                if part is None:
+                    part = parts[place] = Part(place, [], [], 0)
+                part.keys.append(message.key() or b"")
+                part.values.append(message.value())
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                self._behind.discard(place)
+            elif is_fatal(error):
+                raise KafkaException(error)
+        if not parts:
+            return []
+        positions = self._consumer.position([TopicPartition(*place) for place in parts])
+        return [
+            Part(part.place, part.keys, part.values, position.offset)
+            for part, position in zip(parts.values(), positions, strict=True)
+        ]
+
+    def ends(self, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
+        """Return the first offset and the end of partitions, as far as the broker tells in time; for progress only."""
+        found = {}
+        for place in places:
+            with suppress(KafkaException):
+                ends = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=5.0)
+                if ends is not None:
+                    found[place] = ends
+        return found
+
+    def close(self) -> None:
+        """End the client."""
+        self._consumer.close()

@@ -1,0 +1,179 @@
+"""
+From fetched batches to settled ones: what waits is processed together, whatever partition it came from.
+
+Faust's agents hand their batches in here. Processing is synchronous and changes memory at once; making it safe is the
+guarantee's, while the next batches are processed.
+"""
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+import structlog
+
+from stream.errors import MembershipError, StateError
+from stream.ports import Record, Telemetry
+from stream.transport.progress import Batch, Place, Progress
+from stream.transport.settlement import Guarantee, Settlement, Work
+
+log = structlog.get_logger()
+
+Handler = Callable[[list[Record]], Work]
+"""Processes records of one topic, of any of its partitions, each partition's in the order of its offsets."""
+
+
+async def _at_once() -> None:
+    pass
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(slots=True)
+class Engine:
+    """
+    Processes batches one after the other, and hands them to the guarantee.
+
+    Attributes:
+        guarantee: Makes them safe.
+        progress: Says what of a batch is to be processed.
+        batch_max: Records that are processed together, at most.
+        owned: Returns the partitions that are ours.
+        membership: Returns the consumer's place in its group now, None where it has none.
+        telemetry: Told of sizes and durations.
+        ready: Awaited before the first batch.
+        between: Called between two batches.
+        finish_s: What is in hand may take so long to become safe when the partitions are to go.
+    """
+
+    guarantee: Guarantee
+    progress: Progress
+    batch_max: int
+    owned: Callable[[], AbstractSet[Place]]
+    membership: Callable[[], bytes | None]
+    telemetry: Telemetry
+    ready: Callable[[], Awaitable[None]] = _at_once
+    between: Callable[[], None] = _nothing
+    finish_s: float = 8.0
+    _handlers: dict[str, Handler] = field(default_factory=dict)
+    _inbox: deque[Batch] = field(default_factory=deque)
+    _fetched: int = 0
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _is_open: bool = False
+    _tasks: list["asyncio.Task[None]"] = field(default_factory=list)
+
+    def attach(self, topic: str, handler: Handler) -> None:
+        """Let a handler process a topic."""
+        self._handlers[topic] = handler
+
+    def start(self) -> None:
+        """Begin; any error ends the process before anything is committed."""
+        self._tasks = [asyncio.ensure_future(_or_stop(part)) for part in (self._run(), self.guarantee.run())]
+
+    def stop(self) -> None:
+        """End, after `drain`."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def offer(self, batch: Batch) -> None:
+        """Take a batch, and return when there is room for the next."""
+        async with self._changed:
+            self._inbox.append(batch)
+            self._fetched += len(batch.records)
+            self._changed.notify_all()
+            await self._changed.wait_for(lambda: self._fetched < 2 * self.batch_max)
+
+    async def open(self) -> None:
+        """Process what comes from now on: partitions are assigned, and their state is there."""
+        async with self._changed:
+            self._is_open = True
+            self._changed.notify_all()
+
+    async def drain(self) -> None:
+        """
+        Make safe what is in hand, and process nothing more until `open`.
+
+        What has only been fetched is dropped: whoever owns the partition then reads it again.
+        """
+        async with self._changed:
+            self._is_open = False
+            self._clear()
+            self._changed.notify_all()
+        try:
+            await asyncio.wait_for(self.guarantee.drain(), self.finish_s)
+        except TimeoutError:
+            stop_now(TimeoutError(f"the batches in hand took more than {self.finish_s} s to become safe"))
+
+    def _clear(self) -> None:
+        self._inbox.clear()
+        self._fetched = 0
+
+    async def _run(self) -> None:
+        await self.ready()
+        while True:
+            topic, batches = await self._take()
+            membership = self.membership()
+            # Out of the group, on the way back into it: whoever owns the partitions then reads them again.
+            if membership is None or not (admitted := self._admit(batches)):
+                continue
+            self.between()
+            started = time.perf_counter()
+            records = [record for batch in admitted for record in batch.records]
+            work = self._handlers[topic](records)
+            self.telemetry.batch(len(records), time.perf_counter() - started)
+            await self.guarantee.submit(Settlement(tuple(admitted), work, membership))
+            # Between two batches everything else has its turn: commits, timers, what came in meanwhile.
+            await asyncio.sleep(0)
+
+    async def _take(self) -> tuple[str, list[Batch]]:
+        """Return batches of one topic, the oldest first, as many as may be processed together."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._is_open and bool(self._inbox))
+            topic, count = self._inbox[0].place[0], 0
+            taken: list[Batch] = []
+            left: deque[Batch] = deque()
+            for batch in self._inbox:
+                fits = not taken or count + len(batch.records) <= self.batch_max
+                # A partition's batches stay in order: behind one that has to wait, all wait.
+                if batch.place[0] == topic and fits and not any(batch.place == other.place for other in left):
+                    taken.append(batch)
+                    count += len(batch.records)
+                else:
+                    left.append(batch)
+            self._inbox = left
+            self._fetched -= count
+            self._changed.notify_all()
+            return topic, taken
+
+    def _admit(self, batches: Iterable[Batch]) -> list[Batch]:
+        """Return what is to be processed; a partition that belongs to another worker by now is that one's."""
+        admitted, owned = [], self.owned()
+        for batch in batches:
+            if batch.place in owned:
+                part = self.progress.admit(batch, time.monotonic())
+                if part is not None:
+                    admitted.append(part)
+        return admitted
+
+
+async def _or_stop(part: Awaitable[None]) -> None:
+    try:
+        await part
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 (nothing may be committed after any of them)
+        stop_now(error)
+
+
+def stop_now(error: BaseException) -> None:
+    """End the process at once, without committing: what was in hand comes again after the restart."""
+    if isinstance(error, MembershipError | StateError):
+        log.critical("worker.stopped", reason=str(error))
+    else:
+        log.critical("worker.stopped", reason=str(error), exc_info=error)
+    os._exit(1)

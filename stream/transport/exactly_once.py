@@ -1,0 +1,347 @@
+"""
+Exactly once: outputs, changelogs and offsets of a group of batches in one Kafka transaction.
+
+A worker that is no longer in its consumer group is fenced by the group's generation, which goes with the offsets
+(KIP-447); a transaction that a dead worker left open is ended by fencing its producer's id, which every transaction
+leaves in the metadata of the offsets that it commits. Why: `docs/decisions/0011-transactions.md`.
+"""
+
+import asyncio
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+from uuid import uuid4
+
+import structlog
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from stream.errors import DeliveryError, TransactionError, UserError
+from stream.settings import Settings
+from stream.transport.clients import client_config, consumer_config, is_fatal, producer_config
+from stream.transport.outbox import KafkaOutbox
+from stream.transport.progress import Progress
+from stream.transport.settlement import NO_NAME, Change, Queue, Settlement, newest
+from stream.transport.topics import TABLES, changelog
+
+log = structlog.get_logger()
+
+_INIT_S = 30.0
+_CALL_S = 2.0
+_GRACE_S = 0.5
+"""An open transaction is given this long to end by itself before its producer is fenced."""
+
+_POLL_S = 0.05
+_BACKOFF_S = 0.2
+_START, _END = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+_ABORTS_MAX = 20
+"""So many aborted transactions one after the other are no accident."""
+
+
+class AbortedError(Exception):
+    """The transaction cannot be committed; it has been aborted, and none of it will be read."""
+
+
+def membership(group: str, generation: int, member: str, instance: str | None) -> bytes:
+    """
+    Return a place in a consumer group as librdkafka writes it (`rd_kafka_consumer_group_metadata_write`).
+
+    The consumer is aiokafka's, the producer librdkafka's: these bytes are how one tells the other who it is.
+    """
+    written = b"CGMDv2:" + struct.pack("=i", generation) + group.encode() + b"\x00" + member.encode() + b"\x00"
+    return written + (b"\x01" if instance is None else b"\x00" + instance.encode() + b"\x00")
+
+
+def check_membership_format(settings: Settings) -> None:
+    """
+    Return if librdkafka still writes a place in a group as `membership` does.
+
+    Raises:
+        UserError: If not: a fence that may not hold is worse than none.
+    """
+    consumer = Consumer(consumer_config(settings, settings.group) | {"group.instance.id": "i"})
+    try:
+        found: Any = consumer.consumer_group_metadata()
+    finally:
+        consumer.close()
+    if found != membership(settings.group, -1, "", "i"):
+        raise UserError(
+            "STREAM_GUARANTEE=exactly_once: expected librdkafka to write group metadata in the format CGMDv2, found "
+            f"{bytes(found)[:12]!r}; install the version of confluent-kafka that the project names"
+        )
+
+
+class _Transactions(Protocol):
+    """What is used of a transactional producer."""
+
+    def init_transactions(self, timeout: float) -> None: ...
+    def begin_transaction(self) -> None: ...
+    def send_offsets_to_transaction(
+        self, positions: list[TopicPartition], group_metadata: object, timeout: float
+    ) -> None: ...
+    def commit_transaction(self, timeout: float) -> None: ...
+    def abort_transaction(self, timeout: float) -> None: ...
+
+
+class ExactlyOnce:
+    """
+    A `Guarantee`: nothing is lost, nothing comes twice for whoever reads what is committed.
+
+    Args:
+        settings: Broker, group, sizes.
+        progress: Told what is committed, and what is to be read again.
+        room: Events under way at most.
+        aborted: Called when a transaction was aborted.
+    """
+
+    def __init__(self, settings: Settings, progress: Progress, room: int, aborted: Callable[[], None]) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._queue = Queue(room)
+        self._aborted = aborted
+        self._id = f"{settings.group}-{settings.instance_id or uuid4().hex}"
+        self._timeout_s = settings.session_timeout_s
+        producer = Producer(transaction_config(settings, self._id))
+        self._producer: _Transactions = producer
+        self._outbox = KafkaOutbox(settings, producer)
+        self._aborts = 0
+
+    def prepare(self) -> None:
+        """
+        Make sure of the broker, and end what an earlier life of the same id left open.
+
+        Raises:
+            UserError: If the broker has no transactions.
+        """
+        check_membership_format(self._settings)
+        _init(self._producer, self._settings)
+
+    async def submit(self, settlement: Settlement) -> None:
+        """Take a settlement; see `Guarantee`."""
+        await self._queue.put(settlement)
+
+    async def drain(self) -> None:
+        """Return when all is committed or undone; see `Guarantee`."""
+        await self._queue.empty()
+
+    async def run(self) -> None:
+        """
+        Work until cancelled.
+
+        Raises:
+            TransactionError: If transactions are aborted one after the other, or this producer's id is another's.
+        """
+        while True:
+            await self._queue.await_any()
+            group = _of_one_membership(self._queue.take(), self._queue)
+            try:
+                await self._transact(group)
+            except AbortedError as error:
+                await self._undo(group, error)
+                continue
+            self._aborts = 0
+            for settlement in group:
+                for batch in settlement.batches:
+                    self._progress.settle(batch, time.monotonic())
+                settlement.work.confirmed(time.time())
+            await self._queue.done(group)
+
+    async def _transact(self, group: Sequence[Settlement]) -> None:
+        """Send and commit a group, or raise `AbortedError` when it has been aborted."""
+        loop = asyncio.get_running_loop()
+        now = datetime.now(UTC).isoformat()
+        try:
+            self._producer.begin_transaction()
+            for settlement in group:
+                self._outbox.send_all(settlement.work.outputs, now)
+                self._outbox.send_changes(settlement.work.ahead)
+            changes = newest(group)
+            self._outbox.send_changes(changes)
+            offsets = {batch.place: batch.end for settlement in group for batch in settlement.batches}
+            self._outbox.send_changes(self._traces({p for _, p in offsets} - {change.partition for change in changes}))
+            await loop.run_in_executor(None, self._commit, offsets, group[0].membership)
+        except (KafkaException, DeliveryError) as error:
+            await loop.run_in_executor(None, self._abort, error)
+            raise AbortedError(str(error)) from error
+
+    def _traces(self, partitions: set[int]) -> list[Change]:
+        """
+        Return changelog records without a content, for partitions on which the transaction changes nothing.
+
+        Whoever takes a partition over looks for open transactions on its changelogs.
+        """
+        topic = changelog(self._settings, "names")
+        return [Change(topic, partition, NO_NAME, NO_NAME) for partition in partitions]
+
+    def _commit(self, offsets: Mapping[tuple[str, int], int], place_in_group: bytes) -> None:
+        # All is on the changelogs before the group accepts the offsets: so no transaction that could still be committed
+        # after we have lost our partitions escapes whoever takes them over.
+        self._outbox.flush_now()
+        positions = [TopicPartition(*place, offset, self._id) for place, offset in offsets.items()]
+        within_s = 2 * self._timeout_s
+        _retried(lambda t: self._producer.send_offsets_to_transaction(positions, place_in_group, t), within_s)
+        _retried(self._producer.commit_transaction, within_s)
+
+    def _abort(self, cause: Exception) -> None:
+        """Abort the transaction; raises `TransactionError` if that cannot be, which ends the process."""
+        try:
+            _retried(self._producer.abort_transaction, 2 * self._timeout_s)
+        except KafkaException as error:
+            raise TransactionError(
+                f"a transaction failed ({cause}) and could not be aborted: {error.args[0].str()}"
+            ) from error
+        self._outbox.forget_failures()
+
+    async def _undo(self, group: Sequence[Settlement], error: AbortedError) -> None:
+        """Put memory back to what the changelogs hold, and read the events again."""
+        undone = [*group, *self._queue.take()]
+        for settlement in reversed(undone):
+            settlement.work.undo()
+        for place in {batch.place for settlement in undone for batch in settlement.batches}:
+            self._progress.rewind(place, time.monotonic())
+        self._aborts += 1
+        self._aborted()
+        log.warning("transaction.aborted", reason=str(error), events=sum(s.events for s in undone))
+        await self._queue.done(undone)
+        if self._aborts > _ABORTS_MAX:
+            raise TransactionError(f"{self._aborts} transactions were aborted one after the other; the last: {error}")
+        await asyncio.sleep(_BACKOFF_S)
+
+    async def take_over(self, partitions: set[int], place_in_group: bytes) -> bool:
+        """
+        Fence whoever owned these partitions before, and put our name to them; see `Guarantee`.
+
+        Raises:
+            TransactionError: If an open transaction on a changelog does not end, or we may not commit.
+        """
+        if not partitions:
+            return True
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, self._take_over, sorted(partitions), place_in_group)
+
+    def _take_over(self, partitions: Sequence[int], place_in_group: bytes) -> bool:
+        source = self._settings.topic("interactions")
+        # Not only what is committed for good: of an owner that died in the middle this is the only trace.
+        isolation = {"isolation.level": "read_uncommitted"}
+        consumer = Consumer(consumer_config(self._settings, self._settings.group) | isolation)
+        admin = AdminClient(client_config(self._settings))
+        try:
+            committed = _committed(consumer, source, partitions)
+        finally:
+            consumer.close()
+        previous = {place.partition: place.metadata for place in committed if place.metadata}
+        self._await_closed(admin, partitions, previous)
+        return self._claim(admin, committed, place_in_group)
+
+    def _await_closed(self, admin: AdminClient, partitions: Sequence[int], previous: Mapping[int, str]) -> None:
+        """Return when no transaction is open on the changelogs of the partitions."""
+        started, fenced = time.monotonic(), set[str]()
+        while waiting := self._open(admin, partitions):
+            waited_s = time.monotonic() - started
+            if waited_s > _GRACE_S:
+                for owner in {previous[p] for p in waiting if p in previous} - fenced - {self._id}:
+                    log.info("transaction.fenced", owner=owner, partitions=sorted(waiting))
+                    producer = Producer(transaction_config(self._settings, owner))
+                    _init(producer, self._settings)
+                    fenced.add(owner)
+            if waited_s > self._timeout_s + _INIT_S:
+                raise TransactionError(
+                    f"a transaction has been open on the changelogs' partitions {sorted(waiting)} for "
+                    f"{waited_s:.0f} s: another producer writes there, or the broker does not end transactions"
+                )
+            time.sleep(_POLL_S)
+
+    def _open(self, admin: AdminClient, partitions: Sequence[int]) -> set[int]:
+        """Return the partitions on which a transaction is open: their last stable offset is not their end."""
+        places = [
+            TopicPartition(changelog(self._settings, table), partition) for table in TABLES for partition in partitions
+        ]
+        ends, stable = (
+            {
+                (place.topic, place.partition): future.result().offset
+                for place, future in admin.list_offsets(
+                    dict.fromkeys(places, _END), isolation_level=level, request_timeout=_INIT_S
+                ).items()
+            }
+            for level in (IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED)
+        )
+        return {partition for (topic, partition), end in ends.items() if stable[topic, partition] < end}
+
+    def _claim(self, admin: AdminClient, committed: Sequence[TopicPartition], place_in_group: bytes) -> bool:
+        """
+        Leave our id in the metadata of each partition's offset, so that the next owner knows whom to fence.
+
+        Returns:
+            Whether the group let us.
+        """
+        unread = [TopicPartition(place.topic, place.partition) for place in committed if place.offset < 0]
+        starts = admin.list_offsets(dict.fromkeys(unread, _START)) if unread else {}
+        offsets = {(place.topic, place.partition): place.offset for place in committed} | {
+            (place.topic, place.partition): future.result().offset for place, future in starts.items()
+        }
+        try:
+            self._producer.begin_transaction()
+            self._commit(offsets, place_in_group)
+        except KafkaException as error:
+            self._abort(error)
+            # The group has moved on meanwhile: whoever owns the partitions now has put, or will put, his name there.
+            log.info("transaction.outdated", partitions=len(offsets), reason=error.args[0].str())
+            return False
+        return True
+
+
+def transaction_config(settings: Settings, transactional_id: str) -> dict[str, Any]:
+    """Return what a transactional producer needs."""
+    return producer_config(settings) | {
+        "transactional.id": transactional_id,
+        # A transaction left open holds up its readers no longer than a session.
+        "transaction.timeout.ms": int(settings.session_timeout_s * 1000),
+    }
+
+
+def _init(producer: _Transactions, settings: Settings) -> None:
+    try:
+        _retried(producer.init_transactions, _INIT_S)
+    except KafkaException as error:
+        raise UserError(
+            f"STREAM_GUARANTEE=exactly_once needs transactions, and the broker at {settings.broker} does not give any: "
+            f"{error.args[0].str()}; on a small cluster set its transaction.state.log.replication.factor and "
+            "transaction.state.log.min.isr to no more than it has brokers, or set STREAM_GUARANTEE=at_least_once"
+        ) from error
+
+
+def _retried(act: Callable[[float], None], within_s: float) -> None:
+    """Call until it is through, as long as the client says that trying again may help; takes seconds to wait."""
+    end = time.monotonic() + within_s
+    while True:
+        try:
+            return act(_CALL_S)
+        except KafkaException as error:
+            if not error.args[0].retriable() or time.monotonic() > end:
+                raise
+
+
+def _committed(consumer: Consumer, topic: str, partitions: Sequence[int]) -> list[TopicPartition]:
+    """Return the committed offsets of a topic's partitions, with what was written beside them."""
+    end = time.monotonic() + _INIT_S
+    while True:
+        try:
+            found = consumer.committed([TopicPartition(topic, p) for p in partitions], timeout=_CALL_S)
+            failed = next((place.error for place in found if place.error), None)
+            if failed is None:
+                return found
+        except KafkaException as error:
+            failed = error.args[0]
+        if is_fatal(failed) or time.monotonic() > end:
+            raise TransactionError(f"the group's committed offsets cannot be read: {failed.str()}")
+        time.sleep(_POLL_S)
+
+
+def _of_one_membership(settlements: list[Settlement], queue: Queue) -> list[Settlement]:
+    """Return the first settlements that were processed under one membership; the others wait again."""
+    count = next((i for i, s in enumerate(settlements) if s.membership != settlements[0].membership), len(settlements))
+    queue.put_back(settlements[count:])
+    return settlements[:count]

@@ -1,0 +1,90 @@
+"""What workers read: events at the pace that a run wants, and before them a model and item parameters, both frozen."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+
+from confluent_kafka import KafkaError, Producer
+
+from schemas import Release, parameters_key
+from stream.learning.runs import Buffer
+from stream.learning.update import Wish, publish
+from stream.models.artifacts import release
+from stream.models.dkt import KNOWLEDGE
+from stream.settings import Settings
+from stream.transport import rollout
+from stream.transport.clients import client_config
+from stream.transport.outbox import KafkaOutbox
+from tests import networks
+from tests.chaos.events import TOPICS, Event, item_parameters
+
+QUIET = {"log_level": 0}
+"""librdkafka's own lines about a broker that is away on purpose."""
+
+
+class Source:
+    """
+    Sends events, whatever becomes of the broker meanwhile.
+
+    Args:
+        settings: Broker and topics.
+        events: What to send; there is always more.
+    """
+
+    def __init__(self, settings: Settings, events: Iterator[Event]) -> None:
+        self._settings = settings
+        self._events = events
+        self._producer = Producer(
+            client_config(settings)
+            | QUIET
+            | {
+                "partitioner": "murmur2_random",
+                "enable.idempotence": True,
+                "compression.type": "lz4",
+                "linger.ms": 5,
+                "delivery.timeout.ms": 300_000,
+                "queue.buffering.max.messages": 1_000_000,
+            }
+        )
+        self.answers = 0
+        """Different answers that were sent."""
+        self.failure: str | None = None
+        """Why an event could not be sent, if so."""
+
+    def send(self, count: int) -> None:
+        """Send so many events."""
+        for event in islice(self._events, count):
+            topic = self._settings.topic(event.topic)
+            self._producer.produce(topic, event.value, event.key, on_delivery=self._delivered)
+            self.answers += event.is_answer
+        self._producer.poll(0)
+
+    def close(self) -> None:
+        """End; what is still queued is dropped."""
+        self._producer.purge()
+        self._producer.flush(5)
+
+    def _delivered(self, error: KafkaError | None, _message: object) -> None:
+        if error is not None:
+            self.failure = str(error)
+
+
+def freeze(settings: Settings) -> None:
+    """Announce a model and the parameters of items, before anyone reads; neither changes any more."""
+    outbox = KafkaOutbox(settings)
+    try:
+        rollout.announce(outbox, settings, _frozen_model(settings), None, datetime.now(UTC))
+        for known in item_parameters():
+            value = known.model_dump_json().encode()
+            outbox.send(settings.topic("item-parameters"), key=parameters_key(known), value=value)
+        outbox.flush_now()
+    finally:
+        outbox.close()
+
+
+def _frozen_model(settings: Settings) -> Release:
+    """Write a network of random weights, which knows most of the topics, into the store."""
+    folder = settings.model_store / KNOWLEDGE / "v1"
+    wish = Wish(KNOWLEDGE, 1, folder, Buffer(10, 10).runs(), TOPICS[:-3], None, None, 1.0, 0.002, 1)
+    publish(networks.random_network(), folder, wish, "lstm-chaos-1", {"logloss": 0.5})
+    return release(settings.model_store, KNOWLEDGE, 1)
