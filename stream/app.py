@@ -8,7 +8,7 @@ import asyncio
 import gc
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 
@@ -113,7 +113,8 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> WorkerApp:
         app.attach(settings.topic(name), partial(_with, handle, desk))
     app.timer(interval=_REFRESH_S, name="stream.agents.control")(desk.refresh_idle)
     for source, table in (("interactions", learners), ("academics", steps)):
-        table.check_recovered = partial(_check_recovered, app, settings.topic(source), table)
+        seen = {"seen": settings.topic(source), "erasure_seen": settings.topic("erasures")}
+        table.check_recovered = partial(_check_recovered, app, seen, table)
     return app
 
 
@@ -127,42 +128,59 @@ def learner_layout(remembered: int) -> Layout:
         empty=partial(learner.new_learners, remembered=remembered),
         encode=codec.encode_learners,
         decode=partial(codec.decode_learners, remembered=remembered),
-        seen=("seen", "erasure_seen"),
+        # An erasure wins over whatever a worker that had lost the user writes after it.
+        seen=("erasure_seen", "seen"),
     )
 
 
-ACADEMIC_LAYOUT = Layout(academic.new_academics, codec.encode_academics, codec.decode_academics, ("seen",))
+ACADEMIC_LAYOUT = Layout(
+    academic.new_academics, codec.encode_academics, codec.decode_academics, ("erasure_seen", "seen")
+)
 
 
 def _announce(outbox: KafkaOutbox, event: Message) -> None:
     outbox.send_all([event], datetime.now(UTC).isoformat())
 
 
-async def _check_recovered(app: WorkerApp, source: str, table: RecordTable, partitions: set[int]) -> None:
+async def _check_recovered(
+    app: WorkerApp, topics_of: Mapping[str, str], table: RecordTable, partitions: set[int]
+) -> None:
     """
     Look at what was recovered, before the first event.
 
     A source topic that was made anew stops the worker: its offsets would be taken for ones that have been seen.
+
+    Args:
+        app: Knows where topics end.
+        topics_of: By the field that keeps what has been seen of it.
+        table: Whose records they are.
+        partitions: That have been recovered.
     """
-    for partition in sorted(partitions):
-        users, records = table.of_partition(partition)
-        if table.name == "learners":
-            for row in learner.markers(records).tolist():
-                # Erased, and perhaps the worker that did it ended before Redis was told.
-                app.read_model.forget(users[row].decode())
-        seen = int(records["seen"].max(initial=-1))
-        if seen < 0:
-            continue
-        tp = TP(source, partition)
-        end = (await app.consumer.highwaters(tp))[tp]
-        if seen >= end:
-            stop_now(
-                StateError(
-                    f"topic {source} partition {partition} ends at offset {end}, but state has seen offset {seen}: the "
-                    "topic was made anew. Start with another STREAM_GROUP, or delete the changelog topics so that "
-                    "state begins anew too"
-                )
-            )
+    try:
+        for partition in sorted(partitions):
+            seen = dict.fromkeys(topics_of, -1)
+            for users, records in table.of_partition(partition):
+                if table.name == "learners":
+                    for row in learner.markers(records).tolist():
+                        # Erased, and perhaps the worker that did it ended before Redis was told.
+                        app.read_model.forget(users[row].decode())
+                seen = {field: max(last, int(records[field].max())) for field, last in seen.items()}
+            for field, topic in topics_of.items():
+                if seen[field] >= 0:
+                    await _check_end(app, TP(topic, partition), seen[field])
+    # Faust would drop it without a word.
+    except Exception as error:  # noqa: BLE001 (no event may be met before this is known)
+        stop_now(error)
+
+
+async def _check_end(app: WorkerApp, tp: TP, seen: int) -> None:
+    end = (await app.consumer.highwaters(tp))[tp]
+    if seen >= end:
+        raise StateError(
+            f"topic {tp.topic} partition {tp.partition} ends at offset {end}, but state has seen offset {seen}: the "
+            "topic was made anew. Start with another STREAM_GROUP, or delete the changelog topics so that "
+            "state begins anew too"
+        )
 
 
 def run_worker(settings: Settings) -> None:

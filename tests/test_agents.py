@@ -301,7 +301,7 @@ def test_an_erased_user_leaves_an_empty_marker_that_keeps_what_was_seen(desk: De
     marker = learner.new_learners(1, REMEMBERED)
     marker["seen"], marker["erasure_seen"] = 7, 3
     weeks = academic.new_academics(1)
-    weeks["seen"] = 5
+    weeks["seen"], weeks["erasure_seen"] = 5, 3
     assert tables(desk, "u-1") == (marker.tobytes(), weeks.tobytes())
     assert tables(desk, "u-2") == other
     partition = PARTITION_OF(b"u-1")
@@ -324,6 +324,16 @@ def test_an_erasure_is_undone(desk: Desk) -> None:
     assert tables(desk, "u-1", "u-2") != before
     work.undo()
     assert tables(desk, "u-1", "u-2") == before
+
+
+def test_half_an_erasure_is_made_whole(desk: Desk) -> None:
+    """Killed between the two tables' changelog records: the one that did not arrive is erased when it comes again."""
+    confirm(academics.handle([grade(5)], desk))
+    marker = learner.new_learners(1, REMEMBERED)
+    marker["erasure_seen"] = 3
+    desk.learners.put([b"u-1"], [PARTITION_OF(b"u-1")], marker)
+    confirm(erasure.handle([erase(3)], desk))
+    assert desk.academics.get_records([b"u-1"])["events"].tolist() == [0]
 
 
 def test_an_erasure_that_comes_again_does_not_erase_what_came_after_it(desk: Desk, told: Counting) -> None:

@@ -30,8 +30,8 @@ from stream.ports import Record
 
 BATCH = {"full": 100, "core": 1_000}
 """
-Events of a partition at once. The full job's steps take so long that with 1,000, the default, which its documentation
-calls suitable for throughput, predictions come in bursts seconds apart; it is no faster with it.
+Events of a partition at once. The default is 1,000, which its documentation calls suitable for throughput; the full
+job's steps take so long that predictions would come in bursts seconds apart.
 """
 
 Source: TypeAlias = KafkaSourceMessage[bytes, bytes]

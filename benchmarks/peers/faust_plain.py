@@ -3,11 +3,11 @@ The job in a plain Faust agent: one event at a time, state in a table, as Faust'
 
 Settings, and why:
     uvloop: the loop that Faust offers for speed (`faust --loop uvloop`).
-    `stream.events()` and `send_soon`: outputs are buffered and sent together, instead of awaited one by one.
+    `stream.events()`, and outputs by `send`: `send_soon` only puts them before the same producer.
     stream_wait_empty=False, more records a poll, larger buffers: what its settings' reference names for throughput.
     A table in memory with its changelog: RocksDB, which it advises for large tables, would only add work.
     producer_linger=5 ms, lz4, commits every second, murmur2 (its default): as everywhere.
-    At least once: its own exactly-once has open errors, and is no faster.
+    At least once: its own exactly-once has open errors.
 """
 
 import sys

@@ -4,7 +4,7 @@ The job in Quix Streams 3.28, which hands over one event at a time and keeps sta
 Settings, and why:
     State as bytes (`get_bytes`, `set_bytes`): spares it the JSON of its default.
     commit_interval=1.0: at every checkpoint the changelog gets each changed user's latest state, the producer is
-        flushed, offsets are committed. The default is 5 s; 1 s is what the worker commits at, and costs little here.
+        flushed, offsets are committed. The default is 5 s; 1 s is what the worker commits at.
     One `to_topic` with a callable instead of a filtered branch for each topic: fewer callbacks an event.
     linger.ms=5, lz4: as everywhere; idempotence and murmur2 are its defaults.
     At least once, its default. One process, as the worker: it has no threads, and the machine's other core is the

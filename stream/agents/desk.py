@@ -116,6 +116,7 @@ class Desk:
         dead: Sequence[Dead],
         accepted: Sequence[Accepted[Interaction]] | Sequence[Accepted[Academic]],
         names: Sequence[Change] = (),
+        tombstones: int = 0,
     ) -> Work:
         """
         Put the next records into their table, and return what has to become safe.
@@ -128,6 +129,7 @@ class Desk:
             dead: What of it could not be read.
             accepted: What could.
             names: That the records use, and that were not stored yet.
+            tombstones: That were ignored.
         """
         users = [name.encode() for name in outcome.users.row]
         placed = {a.event.user_id: a.record.partition for a in accepted}
@@ -140,6 +142,7 @@ class Desk:
 
         def confirmed(sent_at: float) -> None:
             self.buried(dead)
+            self.telemetry.read("tombstone", tombstones)
             self._confirmed(outcome, accepted, sent_at)
 
         return Work(

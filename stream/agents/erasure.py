@@ -18,12 +18,9 @@ def handle(records: list[Record], desk: Desk) -> Work:
     partitions = [record.partition for record in last.values()]
     learners, academics = desk.learners.get_records(users), desk.academics.get_records(users)
     offsets = np.array([record.offset for record in last.values()], np.int64)
-    # One that was applied before a crash, and comes again, must not erase what came after it.
-    fresh = learners["erasure_seen"] < offsets
-    markers = np.where(fresh, academic.erased(academics), academics)
     changes = [
         *desk.learners.put(users, partitions, learner.erased(learners, offsets)),
-        *desk.academics.put(users, partitions, markers),
+        *desk.academics.put(users, partitions, academic.erased(academics, offsets)),
     ]
 
     def undo() -> None:

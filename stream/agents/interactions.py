@@ -13,7 +13,6 @@ from stream.transport.settlement import Change, Work
 def handle(records: list[Record], desk: Desk) -> Work:
     """Predict a batch of interactions and keep what was learned of their users."""
     accepted, dead = read(records, decode_interaction, desk.partition_of, desk.limits)
-    desk.telemetry.read("tombstone", sum(record.value is None for record in records))
     now = desk.clock()
     before = desk.users(accepted)
     outcome = pipeline.survive(
@@ -22,7 +21,14 @@ def handle(records: list[Record], desk: Desk) -> Work:
         lambda batch, users: pipeline.interactions(batch, users, desk.models, desk.latest_topics, now),
     )
     return desk.work(
-        desk.learners, before.learners, outcome.users.learners, outcome, dead, accepted, _names(accepted, desk)
+        desk.learners,
+        before.learners,
+        outcome.users.learners,
+        outcome,
+        dead,
+        accepted,
+        names=_names(accepted, desk),
+        tombstones=sum(record.value is None for record in records),
     )
 
 

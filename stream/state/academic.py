@@ -29,6 +29,7 @@ _MONDAY_S = 4 * 86_400  # 1970-01-05 was a Monday
 DTYPE = np.dtype(
     [
         ("seen", "<i8"),
+        ("erasure_seen", "<i8"),
         ("last_at", "<f8"),
         ("events", "<u4"),
         ("event_id", "<u2", (EVENTS, 3)),
@@ -47,14 +48,22 @@ def new_academics(count: int) -> Records:
     """Return records of `count` users of whom nothing is known, `(count,)`."""
     records = np.zeros(count, DTYPE)
     records["seen"] = -1
+    records["erasure_seen"] = -1
     return records
 
 
-def erased(records: Records) -> Records:
-    """Return the empty markers of erased users: nothing but what has been seen."""
+def erased(records: Records, offsets: NDArray[np.int64]) -> Records:
+    """
+    Return the empty markers of erased users: nothing but what has been seen.
+
+    Args:
+        records: Users, `(B,)`.
+        offsets: Of the erasures in their partitions, `(B,)`; one that this record has seen erases nothing that came
+            later. The two tables' records do not reach the broker as one: each knows for itself.
+    """
     markers = new_academics(len(records))
-    markers["seen"] = records["seen"]
-    return markers
+    markers["seen"], markers["erasure_seen"] = records["seen"], offsets
+    return np.where(records["erasure_seen"] < offsets, markers, records)
 
 
 def week_of(at: float) -> int:

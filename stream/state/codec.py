@@ -15,7 +15,7 @@ from stream.state import academic, learner
 LEARNER_FORMAT = 0x12
 """A head, and the record's own bytes."""
 
-ACADEMIC_FORMAT = 0x21
+ACADEMIC_FORMAT = 0x22
 """A head of one byte, and the record's own bytes."""
 
 _HEAD = struct.Struct("<BHH")  # format, remembered answers, bytes of the record
@@ -119,5 +119,6 @@ def _unpack(table: str, values: Sequence[bytes | None], head: int, dtype: np.dty
 def _unknown(table: str, expected: int, value: bytes) -> str:
     return (
         f"table {table}: expected records of format {expected:#x}, found {value[:1].hex() or 'nothing'}; "
-        "this worker is older than the one that wrote them, or the changelog is another table's"
+        "another version of the worker wrote them, or the changelog is another table's: run that version, or start "
+        "anew with another STREAM_GROUP"
     )

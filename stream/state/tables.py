@@ -18,6 +18,8 @@ from stream.state.names import Names
 from stream.transport.changelogs import Part
 from stream.transport.settlement import Change
 
+_AT_ONCE = 4_096
+
 CheckRecovered = Callable[[set[int]], Awaitable[None]]
 """Called with the partitions whose records have just been recovered."""
 
@@ -63,6 +65,7 @@ class OurTable(faust.Table[bytes, bytes]):
     def __init__(self, app: faust.App, name: str, seen_by_faust: Mapping[bytes, bytes]) -> None:
         super().__init__(app, name=name, partitions=app.conf.topic_partitions, key_type=bytes, value_type=bytes)
         self._seen_by_faust = seen_by_faust
+        self._restored: set[int] = set()
         app.tables.add(self)
 
     def _new_store(self) -> Store[bytes, bytes]:
@@ -77,7 +80,7 @@ class OurTable(faust.Table[bytes, bytes]):
 
     def restore(self, part: Part) -> None:
         """Take over a part of the changelog."""
-        raise NotImplementedError
+        self._restored.add(part.place[1])
 
     def drop(self, partition: int) -> None:
         """Forget a partition."""
@@ -90,8 +93,10 @@ class OurTable(faust.Table[bytes, bytes]):
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         """Let the records be checked before the first event."""
         await super().on_recovery_completed(active_tps, standby_tps)
+        restored = self._restored & {tp.partition for tp in active_tps}
+        self._restored -= restored
         if self.check_recovered is not None:
-            await self.check_recovered({tp.partition for tp in active_tps})
+            await self.check_recovered(restored)
 
     def on_key_set(self, key: bytes, value: bytes) -> None:
         """Refuse Faust's own way of writing."""
@@ -130,13 +135,16 @@ class RecordTable(OurTable):
         """Undo a `put`: nothing of it has reached the changelog."""
         self._records.scatter(users, partitions, records)
 
-    def of_partition(self, partition: int) -> tuple[list[bytes], Records]:
-        """Return the users of one partition and their records."""
+    def of_partition(self, partition: int) -> Iterator[tuple[list[bytes], Records]]:
+        """Yield the users of one partition and their records, a part at a time: all would be a copy of the state."""
         users = self._records.users(partition)
-        return users, self._records.gather(users)
+        for start in range(0, len(users), _AT_ONCE):
+            part = users[start : start + _AT_ONCE]
+            yield part, self._records.gather(part)
 
     def restore(self, part: Part) -> None:
         """Take over a part of the changelog; raises `StateError` for a record of another format."""
+        super().restore(part)
         partition = part.place[1]
         outdated = self._records.restore(partition, part.keys, part.values)
         repaired = set(part.keys).difference(outdated)
@@ -188,6 +196,7 @@ class NameTable(OurTable):
         for key, value in zip(part.keys, part.values, strict=True):
             if value and value != key:
                 raise StateError(f"table names: expected a name that is its own key, found {len(value)} other bytes")
+        super().restore(part)
         self._names.restore(part.place[1], [value.decode() for value in part.values if value])
 
     def drop(self, partition: int) -> None:

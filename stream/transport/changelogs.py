@@ -5,17 +5,25 @@ It knows where a partition ends by what the broker says (a partition's end may b
 or records that were aborted), never by counting offsets.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from stream.errors import StateError
 from stream.settings import Settings
 from stream.transport.clients import consumer_config, is_fatal
 from stream.transport.progress import Place
 
+log = structlog.get_logger()
+
 _AT_ONCE = 5_000
+_PATIENCE_S = 30.0
+_ENDS_S = 2.0
+"""What is only shown is not waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,7 @@ class ChangelogReader:
         )
         self._start = [TopicPartition(*place, offset) for place, offset in offsets.items()]
         self._behind = set(offsets)
+        self._trouble_since: float | None = None
 
     @property
     def behind(self) -> set[Place]:
@@ -74,7 +83,7 @@ class ChangelogReader:
             timeout_s: Seconds to wait at most.
 
         Raises:
-            KafkaException: If the topics cannot be read and trying again would not help.
+            StateError: If a topic cannot be read, and trying again did not help.
         """
         if self._start:
             # Not before `ends` has asked: its questions would wait behind fetches, half a second each.
@@ -92,22 +101,34 @@ class ChangelogReader:
                 part.values.append(message.value())
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                 self._behind.discard(place)
-            elif is_fatal(error):
-                raise KafkaException(error)
+            elif is_fatal(error) or self._has_waited(error):
+                raise StateError(f"changelog {place[0]} cannot be read: {error.str()}; run `stream topics check`")
         if not parts:
             return []
+        self._trouble_since = None
         positions = self._consumer.position([TopicPartition(*place) for place in parts])
         return [
             Part(part.place, part.keys, part.values, position.offset)
             for part, position in zip(parts.values(), positions, strict=True)
         ]
 
+    def _has_waited(self, error: KafkaError) -> bool:
+        """Return whether nothing but errors have come for long; the first is logged."""
+        if self._trouble_since is None:
+            self._trouble_since = time.monotonic()
+            log.warning("changelog.waiting", reason=error.str())
+        return time.monotonic() - self._trouble_since > _PATIENCE_S
+
     def ends(self, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
         """Return the first offset and the end of partitions, as far as the broker tells in time; for progress only."""
         found = {}
+        deadline = time.monotonic() + _ENDS_S
         for place in places:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
             with suppress(KafkaException):
-                ends = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=5.0)
+                ends = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=left)
                 if ends is not None:
                     found[place] = ends
         return found

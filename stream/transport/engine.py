@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from stream.errors import MembershipError, StateError
+from stream.errors import DeliveryError, StreamError
 from stream.ports import Record, Telemetry
 from stream.transport.progress import Batch, Place, Progress
 from stream.transport.settlement import Guarantee, Settlement, Work
@@ -107,7 +107,12 @@ class Engine:
         try:
             await asyncio.wait_for(self.guarantee.drain(), self.finish_s)
         except TimeoutError:
-            stop_now(TimeoutError(f"the batches in hand took more than {self.finish_s} s to become safe"))
+            stop_now(
+                DeliveryError(
+                    f"the batches in hand took more than {self.finish_s} s to become safe: the broker is slow or away; "
+                    "what was in hand comes again after the restart"
+                )
+            )
 
     def _clear(self) -> None:
         self._inbox.clear()
@@ -172,7 +177,7 @@ async def _or_stop(part: Awaitable[None]) -> None:
 
 def stop_now(error: BaseException) -> None:
     """End the process at once, without committing: what was in hand comes again after the restart."""
-    if isinstance(error, MembershipError | StateError):
+    if isinstance(error, StreamError):
         log.critical("worker.stopped", reason=str(error))
     else:
         log.critical("worker.stopped", reason=str(error), exc_info=error)

@@ -8,6 +8,7 @@ leaves in the metadata of the offsets that it commits. Why: `docs/decisions/0011
 
 import asyncio
 import struct
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from stream.transport.clients import client_config, consumer_config, is_fatal, p
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.progress import Progress
 from stream.transport.settlement import NO_NAME, Change, Queue, Settlement, newest
-from stream.transport.topics import TABLES, changelog
+from stream.transport.topics import PER_USER, TABLES, changelog
 
 log = structlog.get_logger()
 
@@ -102,7 +103,9 @@ class ExactlyOnce:
         self._progress = progress
         self._queue = Queue(room)
         self._aborted = aborted
-        self._id = f"{settings.group}-{settings.instance_id or uuid4().hex}"
+        # Joined by what neither may contain: no two workers may ever share one.
+        self._id = f"{settings.group}/{settings.instance_id or uuid4().hex}"
+        self._busy = asyncio.Lock()
         self._timeout_s = settings.session_timeout_s
         producer = Producer(transaction_config(settings, self._id))
         self._producer: _Transactions = producer
@@ -151,6 +154,10 @@ class ExactlyOnce:
 
     async def _transact(self, group: Sequence[Settlement]) -> None:
         """Send and commit a group, or raise `AbortedError` when it has been aborted."""
+        async with self._busy:
+            await self._transact_alone(group)
+
+    async def _transact_alone(self, group: Sequence[Settlement]) -> None:
         loop = asyncio.get_running_loop()
         now = datetime.now(UTC).isoformat()
         try:
@@ -182,7 +189,8 @@ class ExactlyOnce:
         self._outbox.flush_now()
         positions = [TopicPartition(*place, offset, self._id) for place, offset in offsets.items()]
         within_s = 2 * self._timeout_s
-        _retried(lambda t: self._producer.send_offsets_to_transaction(positions, place_in_group, t), within_s)
+        # Given all its time at once: an attempt that has timed out costs the transaction.
+        _retried(lambda _: self._producer.send_offsets_to_transaction(positions, place_in_group, within_s), within_s)
         _retried(self._producer.commit_transaction, within_s)
 
     def _abort(self, cause: Exception) -> None:
@@ -207,7 +215,10 @@ class ExactlyOnce:
         log.warning("transaction.aborted", reason=str(error), events=sum(s.events for s in undone))
         await self._queue.done(undone)
         if self._aborts > _ABORTS_MAX:
-            raise TransactionError(f"{self._aborts} transactions were aborted one after the other; the last: {error}")
+            raise TransactionError(
+                f"{self._aborts} transactions were aborted one after the other, the last because: {error}; look at the "
+                "broker's load and log, and at what else uses our transactional ids"
+            )
         await asyncio.sleep(_BACKOFF_S)
 
     async def take_over(self, partitions: set[int], place_in_group: bytes) -> bool:
@@ -219,33 +230,48 @@ class ExactlyOnce:
         """
         if not partitions:
             return True
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, self._take_over, sorted(partitions), place_in_group)
+        loop, given_up = asyncio.get_running_loop(), threading.Event()
+        # A thread cannot be cancelled, and there is but one producer: whoever comes next waits for its end.
+        async with self._busy:
+            work = loop.run_in_executor(None, self._take_over, sorted(partitions), place_in_group, given_up)
+            try:
+                return await asyncio.shield(work)
+            except asyncio.CancelledError:
+                given_up.set()
+                await asyncio.wait({work})
+                raise
 
-    def _take_over(self, partitions: Sequence[int], place_in_group: bytes) -> bool:
-        source = self._settings.topic("interactions")
-        # Not only what is committed for good: of an owner that died in the middle this is the only trace.
-        isolation = {"isolation.level": "read_uncommitted"}
-        consumer = Consumer(consumer_config(self._settings, self._settings.group) | isolation)
+    def _take_over(self, partitions: Sequence[int], place_in_group: bytes, given_up: threading.Event) -> bool:
         admin = AdminClient(client_config(self._settings))
+        # Whom to fence is told by what was committed last, be a transaction open or not.
+        committed = self._committed("interactions", partitions, "read_uncommitted")
+        previous = {place.partition: place.metadata for place in committed if place.metadata}
+        self._await_closed(admin, partitions, previous, given_up)
+        # Read again when nothing is open, and only when the broker calls it stable: the owner before may have committed
+        # in the meantime, and what he has committed must not be taken back.
+        stable = {name: self._committed(name, partitions, "read_committed") for name in PER_USER}
+        return not given_up.is_set() and self._claim(admin, stable["interactions"], place_in_group)
+
+    def _committed(self, topic: str, partitions: Sequence[int], isolation: str) -> list[TopicPartition]:
+        """Return the group's committed offsets of a topic; those read committed wait until they are stable."""
+        config = consumer_config(self._settings, self._settings.group) | {"isolation.level": isolation}
+        consumer = Consumer(config)
         try:
-            committed = _committed(consumer, source, partitions)
+            return _committed(consumer, self._settings.topic(topic), partitions)
         finally:
             consumer.close()
-        previous = {place.partition: place.metadata for place in committed if place.metadata}
-        self._await_closed(admin, partitions, previous)
-        return self._claim(admin, committed, place_in_group)
 
-    def _await_closed(self, admin: AdminClient, partitions: Sequence[int], previous: Mapping[int, str]) -> None:
-        """Return when no transaction is open on the changelogs of the partitions."""
+    def _await_closed(
+        self, admin: AdminClient, partitions: Sequence[int], previous: Mapping[int, str], given_up: threading.Event
+    ) -> None:
+        """Return when no transaction is open on the changelogs of the partitions, or nobody waits for it any more."""
         started, fenced = time.monotonic(), set[str]()
-        while waiting := self._open(admin, partitions):
+        while (waiting := self._open(admin, partitions)) and not given_up.is_set():
             waited_s = time.monotonic() - started
             if waited_s > _GRACE_S:
                 for owner in {previous[p] for p in waiting if p in previous} - fenced - {self._id}:
                     log.info("transaction.fenced", owner=owner, partitions=sorted(waiting))
-                    producer = Producer(transaction_config(self._settings, owner))
-                    _init(producer, self._settings)
+                    fence(self._settings, owner)
                     fenced.add(owner)
             if waited_s > self._timeout_s + _INIT_S:
                 raise TransactionError(
@@ -259,15 +285,8 @@ class ExactlyOnce:
         places = [
             TopicPartition(changelog(self._settings, table), partition) for table in TABLES for partition in partitions
         ]
-        ends, stable = (
-            {
-                (place.topic, place.partition): future.result().offset
-                for place, future in admin.list_offsets(
-                    dict.fromkeys(places, _END), isolation_level=level, request_timeout=_INIT_S
-                ).items()
-            }
-            for level in (IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED)
-        )
+        ends = _offsets(admin, dict.fromkeys(places, _END), IsolationLevel.READ_UNCOMMITTED)
+        stable = _offsets(admin, dict.fromkeys(places, _END), IsolationLevel.READ_COMMITTED)
         return {partition for (topic, partition), end in ends.items() if stable[topic, partition] < end}
 
     def _claim(self, admin: AdminClient, committed: Sequence[TopicPartition], place_in_group: bytes) -> bool:
@@ -278,10 +297,8 @@ class ExactlyOnce:
             Whether the group let us.
         """
         unread = [TopicPartition(place.topic, place.partition) for place in committed if place.offset < 0]
-        starts = admin.list_offsets(dict.fromkeys(unread, _START)) if unread else {}
-        offsets = {(place.topic, place.partition): place.offset for place in committed} | {
-            (place.topic, place.partition): future.result().offset for place, future in starts.items()
-        }
+        offsets = {(place.topic, place.partition): place.offset for place in committed}
+        offsets |= _offsets(admin, dict.fromkeys(unread, _START), IsolationLevel.READ_UNCOMMITTED)
         try:
             self._producer.begin_transaction()
             self._commit(offsets, place_in_group)
@@ -311,6 +328,40 @@ def _init(producer: _Transactions, settings: Settings) -> None:
             f"{error.args[0].str()}; on a small cluster set its transaction.state.log.replication.factor and "
             "transaction.state.log.min.isr to no more than it has brokers, or set STREAM_GUARANTEE=at_least_once"
         ) from error
+
+
+def fence(settings: Settings, transactional_id: str) -> None:
+    """
+    Make sure that the producer of this id is heard no more, and end what it left open.
+
+    Raises:
+        TransactionError: If the broker does not do it.
+    """
+    try:
+        _retried(Producer(transaction_config(settings, transactional_id)).init_transactions, _INIT_S)
+    except KafkaException as error:
+        raise TransactionError(
+            f"the producer {transactional_id}, which left a transaction open, could not be fenced: "
+            f"{error.args[0].str()}; check the broker, and the right to write on transactional ids of the group"
+        ) from error
+
+
+def _offsets(
+    admin: AdminClient, wanted: Mapping[TopicPartition, OffsetSpec], isolation: IsolationLevel
+) -> dict[tuple[str, int], int]:
+    """Return offsets of partitions, however often a broker that is just coming back has to be asked."""
+    end = time.monotonic() + _INIT_S
+    while wanted:
+        try:
+            futures = admin.list_offsets(dict(wanted), isolation_level=isolation, request_timeout=_INIT_S)
+            return {(place.topic, place.partition): future.result().offset for place, future in futures.items()}
+        except KafkaException as error:
+            if is_fatal(error.args[0]) or time.monotonic() > end:
+                raise TransactionError(
+                    f"the ends of topics cannot be read: {error.args[0].str()}; check the broker, then restart"
+                ) from error
+            time.sleep(_POLL_S)
+    return {}
 
 
 def _retried(act: Callable[[float], None], within_s: float) -> None:

@@ -6,11 +6,12 @@ Inside Faust's own extension points: assignment, rebalancing, recovery and commi
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
 import faust
+from aiokafka import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import AppT, StreamT
 from faust.types.tuples import TP, ConsumerMessage
@@ -36,6 +37,12 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         # events has aborted must not be answered. Can go once Faust lets an app choose.
         consumer._isolation_level = "read_committed"  # noqa: SLF001
         return consumer
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Let the driver fetch no changelogs: Faust's own pauses do not reach it."""
+        changelogs = cast("TransportApp", self.app).tables.changelog_topics
+        self._ensure_consumer().pause(*(TopicPartition(*tp) for tp in assigned if tp.topic in changelogs))
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def crash(self, reason: BaseException) -> None:
         """
@@ -138,6 +145,19 @@ class _Consumer(driver.Consumer):
                 if self._committed_offset[tp] == offset:
                     self._committed_offset[tp] = before[tp]
         return did_commit
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        """
+        Return all source partitions of ours: `Progress` says what of them may be committed.
+
+        Faust 0.15.3 asks for acknowledgements, and has forgotten all of them when partitions are revoked: what was made
+        safe last would be read again by the next owner.
+        """
+        return (
+            tp
+            for tp in self.assignment()
+            if tp.topic in self._ours.batched and (topics is None or tp in topics or tp.topic in topics)
+        )
 
     def _new_offset(self, tp: TP) -> int | None:
         """
@@ -264,6 +284,8 @@ class TransportApp(faust.App):
         """Make safe what is in hand before partitions go or the app ends, then let Faust commit it."""
         await self.engine.drain()
         await super()._consumer_wait_empty(consumer, logger)
+        # The one in there does nothing if another was under way, which knew less.
+        await consumer.commit()
 
 
 class Batches(faust.Schema[bytes, bytes]):

@@ -76,11 +76,13 @@ class Held:
         generation: Of the group, in which that was so.
         active: Whole, and ours to write.
         standby: Read up to these offsets.
+        doubtful: In memory, and not to be trusted.
     """
 
     generation: int = -1
     active: set[Place] = field(default_factory=set)
     standby: dict[Place, int] = field(default_factory=dict)
+    doubtful: set[Place] = field(default_factory=set)
 
     def plan(self, generation: int, active: set[Place], standby: set[Place]) -> Plan:
         """
@@ -93,7 +95,7 @@ class Held:
         kept = self.active & active if unbroken else set()
         read = {place: self.standby.get(place, 0) for place in active - kept}
         behind = {place: self.standby.get(place, 0) for place in standby}
-        held = self.active | set(self.standby)
+        held = self.active | set(self.standby) | self.doubtful
         return Plan(kept, read | behind, held - kept - {place for place, offset in (read | behind).items() if offset})
 
 
@@ -159,11 +161,13 @@ class BatchedRecovery(Recovery):
             tables[topic].drop(partition)
         # Until all is read, nothing but what is kept can be trusted: another rebalance may come in between.
         self._held = Held(generation, plan.kept, {p: o for p, o in plan.read.items() if o})
-        is_ours = await self._with.take_over({partition for _, partition in active - plan.kept})
+        # Those that are kept too: our own last commit may not be stable yet, and is about to be read.
+        is_ours = await self._with.take_over({partition for _, partition in active})
         await self._read({place: offset for place, offset in plan.read.items() if place in active})
         await self._with.repair()
         # What could not be taken over is not kept by the next generation either: it tries again.
         self._held.active = active if is_ours else plan.kept
+        self._held.doubtful = active - self._held.active
         self._held.standby = {place: plan.read[place] for place in standby}
         if standby:
             self._standby_task = asyncio.ensure_future(self._follow(dict(self._held.standby)))

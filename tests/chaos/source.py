@@ -71,7 +71,8 @@ class Source:
 
 def freeze(settings: Settings) -> None:
     """Announce a model and the parameters of items, before anyone reads; neither changes any more."""
-    outbox = KafkaOutbox(settings)
+    # Nothing runs yet that a late message could harm, and a broker that has just started may be slow.
+    outbox = KafkaOutbox(settings.model_copy(update={"session_timeout_s": 60.0}))
     try:
         rollout.announce(outbox, settings, _frozen_model(settings), None, datetime.now(UTC))
         for known in item_parameters():

@@ -107,10 +107,18 @@ def test_replay_and_repeats_change_nothing() -> None:
 def test_an_erased_user_leaves_an_empty_marker() -> None:
     """Of an erased user's weeks nothing is left but what has been seen."""
     record = after(attendance(0), grade(at_s=5))
-    (marker,) = academic.erased(record[None])
+    (marker,) = academic.erased(record[None], np.array([4]))
     expected = academic.new_academics(1)[0]
-    expected["seen"] = 1
+    expected["seen"], expected["erasure_seen"] = 1, 4
     assert marker == expected
+
+
+def test_an_erasure_that_was_applied_erases_nothing_that_came_later() -> None:
+    """The record knows by itself which erasure it has seen, whatever the user's other table says."""
+    record = after(attendance(0), grade(at_s=5))[None]
+    record["erasure_seen"] = 7
+    assert academic.erased(record, np.array([7]))[0] == record[0]
+    assert academic.erased(record, np.array([8]))[0]["events"] == 0
 
 
 @settings(max_examples=30)

@@ -108,10 +108,10 @@ def test_stored_learners_of_format_12_are_read() -> None:
     assert codec.encode_learners(records) == [value]
 
 
-def test_stored_academics_of_format_21_are_read() -> None:
+def test_stored_academics_of_format_22_are_read() -> None:
     """The same of the weekly steps."""
-    value = stored("academic-21.b64")
-    assert value[0] == 0x21
+    value = stored("academic-22.b64")
+    assert value[0] == 0x22
     records = codec.decode_academics([value])
     record = records[0]
     assert (record["seen"], record["events"], record["outcome"]) == (3, 4, 3)
@@ -122,7 +122,7 @@ def test_stored_academics_of_format_21_are_read() -> None:
     assert codec.encode_academics(records) == [value]
 
 
-@pytest.mark.parametrize("value", [b"", b"\x10", b"\x11" + bytes(4_000), b"\x21" + bytes(4_000), b"\x12\x64"])
+@pytest.mark.parametrize("value", [b"", b"\x10", b"\x11" + bytes(4_000), b"\x22" + bytes(4_000), b"\x12\x64"])
 def test_another_format_stops_the_worker(value: bytes) -> None:
     """Bytes of another format or table are never guessed at."""
     with pytest.raises(StateError, match="table learners"):
@@ -131,7 +131,7 @@ def test_another_format_stops_the_worker(value: bytes) -> None:
         codec.decode_learners([Core().learners.get("u-1"), filled().learners["u-1"], value], 5)
 
 
-@pytest.mark.parametrize("value", [b"", b"\x21", b"\x22" + bytes(academic.DTYPE.itemsize), b"\x12" + bytes(4_000)])
+@pytest.mark.parametrize("value", [b"", b"\x22", b"\x21" + bytes(academic.DTYPE.itemsize), b"\x12" + bytes(4_000)])
 def test_another_academic_format_stops_the_worker(value: bytes) -> None:
     """The same of the weekly steps."""
     with pytest.raises(StateError, match="table academics"):

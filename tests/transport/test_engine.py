@@ -304,7 +304,7 @@ async def test_drain_that_takes_too_long_ends_the_process(monkeypatch: pytest.Mo
     world = World(unsafe=True)
     world.engine.finish_s = 0.01
     await done(world.engine.drain())
-    assert [type(error) for error in ended] == [TimeoutError]
+    assert [type(error) for error in ended] == [DeliveryError]
 
 
 async def test_a_partition_of_another_worker_is_not_processed() -> None:

@@ -261,11 +261,11 @@ async def test_outputs_changelogs_and_offsets_are_one_transaction(here: World) -
         await here.guarantee.submit(here.settlement("a", events=3))
         await done(here.guarantee.drain())
     sent = [("predictions", b"u", b"0-3", -1), ("names", b"0-3", b"", 0), ("learners", b"a", b"1", 0)]
-    assert here.producer.committed == [(sent, {PLACE: (3, "g-w-1")})]
+    assert here.producer.committed == [(sent, {PLACE: (3, "g/w-1")})]
     assert here.producer.members == [b"m1"]
     assert here.said == ["confirmed 0-3"]
     assert here.progress.safe(PLACE) == 3
-    assert here.producer.config["transactional.id"] == "g-w-1"
+    assert here.producer.config["transactional.id"] == "g/w-1"
 
 
 async def test_what_waits_is_one_transaction_with_the_newest_changes(here: World) -> None:
@@ -283,7 +283,7 @@ async def test_what_waits_is_one_transaction_with_the_newest_changes(here: World
     sent, offsets = here.producer.committed[1]
     assert [value for topic, _, value, _ in sent if topic == "predictions"] == [b"0-2", b"5-1", b"0-3"]
     assert [(key, value) for topic, key, value, _ in sent if topic == "learners"] == [(b"a", b"3"), (b"b", b"1")]
-    assert offsets == {PLACE: (3, "g-w-1"), ("interactions", 5): (1, "g-w-1")}
+    assert offsets == {PLACE: (3, "g/w-1"), ("interactions", 5): (1, "g/w-1")}
     assert here.said == ["confirmed 0-1", "confirmed 0-2", "confirmed 5-1", "confirmed 0-3"]
 
 
@@ -481,7 +481,7 @@ async def test_a_worker_without_an_id_gets_one_of_its_own(monkeypatch: pytest.Mo
     settings = Settings(group="g", broker="127.0.0.1:1")
     ids = {world(monkeypatch, settings=settings).producer.config["transactional.id"] for _ in range(3)}
     assert len(ids) == 3
-    assert all(name.startswith("g-") for name in ids)
+    assert all(name.startswith("g/") for name in ids)
 
 
 async def test_a_broker_without_transactions_is_the_users_to_mend(here: World) -> None:
