@@ -67,6 +67,10 @@ demo: venv ## Run broker, worker, trainer and simulated learners in one go
 test: broker venv ## Run all tests, on a real Kafka broker and a real Redis too
 	@STREAM_REQUIRE_BROKER=1 exec $(BIN)/python -m pytest $(ARGS)
 
+.PHONY: long
+long: broker venv ## Run the tests that take minutes: defects of Faust, static membership, standbys, slept workers
+	@STREAM_REQUIRE_BROKER=1 exec $(BIN)/python -m pytest -m long $(ARGS)
+
 BENCH_REPORT ?= reports/bench.json
 CHAOS_REPORT ?= reports/chaos.json
 

@@ -14,6 +14,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import click
 import numpy as np
@@ -61,9 +62,12 @@ def main(report: Path | None, rounds: int, only: str) -> None:
     with stage() as on:
         if "history" in only:
             figures["cost"]["history"] = history(on, rounds)
+            click.echo(figures["cost"], err=True)
         if "users" in only:
             figures["cost"]["users"] = users(on, rounds)
+            click.echo(figures["cost"], err=True)
             figures["memory"] = memory(on)
+            click.echo(figures["memory"], err=True)
         if "recovery" in only:
             figures["recovery"] = recovery(on)
     figures["seconds"] = round(time.monotonic() - started, 1)
@@ -155,7 +159,7 @@ def _filled(count: int, states: Records) -> ArrayStore:
 
 def replace_user(event: tuple[bytes, bytes], user: str) -> tuple[bytes, bytes]:
     """Return an event as another user's."""
-    return user.encode(), orjson.dumps(orjson.loads(event[1]) | {"user_id": user, "event_id": f"{user}-again"})
+    return user.encode(), orjson.dumps(orjson.loads(event[1]) | {"user_id": user, "event_id": uuid4().hex})
 
 
 def _step(

@@ -22,10 +22,11 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from stream.errors import DeliveryError, TransactionError, UserError
 from stream.settings import Settings
 from stream.transport.clients import client_config, consumer_config, is_fatal, producer_config
+from stream.transport.offsets import committed
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.progress import Progress
 from stream.transport.settlement import NO_NAME, Change, Queue, Settlement, newest
-from stream.transport.topics import PER_USER, TABLES, changelog
+from stream.transport.topics import TABLES, changelog
 
 log = structlog.get_logger()
 
@@ -244,22 +245,15 @@ class ExactlyOnce:
     def _take_over(self, partitions: Sequence[int], place_in_group: bytes, given_up: threading.Event) -> bool:
         admin = AdminClient(client_config(self._settings))
         # Whom to fence is told by what was committed last, be a transaction open or not.
-        committed = self._committed("interactions", partitions, "read_uncommitted")
-        previous = {place.partition: place.metadata for place in committed if place.metadata}
+        source = self._settings.topic("interactions")
+        places = [(source, partition) for partition in partitions]
+        last = committed(self._settings, places, stable=False)
+        previous = {place.partition: place.metadata for place in last if place.metadata}
         self._await_closed(admin, partitions, previous, given_up)
         # Read again when nothing is open, and only when the broker calls it stable: the owner before may have committed
         # in the meantime, and what he has committed must not be taken back.
-        stable = {name: self._committed(name, partitions, "read_committed") for name in PER_USER}
-        return not given_up.is_set() and self._claim(admin, stable["interactions"], place_in_group)
-
-    def _committed(self, topic: str, partitions: Sequence[int], isolation: str) -> list[TopicPartition]:
-        """Return the group's committed offsets of a topic; those read committed wait until they are stable."""
-        config = consumer_config(self._settings, self._settings.group) | {"isolation.level": isolation}
-        consumer = Consumer(config)
-        try:
-            return _committed(consumer, self._settings.topic(topic), partitions)
-        finally:
-            consumer.close()
+        stable = committed(self._settings, places, stable=True)
+        return not given_up.is_set() and self._claim(admin, stable, place_in_group)
 
     def _await_closed(
         self, admin: AdminClient, partitions: Sequence[int], previous: Mapping[int, str], given_up: threading.Event
@@ -289,15 +283,15 @@ class ExactlyOnce:
         stable = _offsets(admin, dict.fromkeys(places, _END), IsolationLevel.READ_COMMITTED)
         return {partition for (topic, partition), end in ends.items() if stable[topic, partition] < end}
 
-    def _claim(self, admin: AdminClient, committed: Sequence[TopicPartition], place_in_group: bytes) -> bool:
+    def _claim(self, admin: AdminClient, stable: Sequence[TopicPartition], place_in_group: bytes) -> bool:
         """
         Leave our id in the metadata of each partition's offset, so that the next owner knows whom to fence.
 
         Returns:
             Whether the group let us.
         """
-        unread = [TopicPartition(place.topic, place.partition) for place in committed if place.offset < 0]
-        offsets = {(place.topic, place.partition): place.offset for place in committed}
+        unread = [TopicPartition(place.topic, place.partition) for place in stable if place.offset < 0]
+        offsets = {(place.topic, place.partition): place.offset for place in stable}
         offsets |= _offsets(admin, dict.fromkeys(unread, _START), IsolationLevel.READ_UNCOMMITTED)
         try:
             self._producer.begin_transaction()
@@ -373,22 +367,6 @@ def _retried(act: Callable[[float], None], within_s: float) -> None:
         except KafkaException as error:
             if not error.args[0].retriable() or time.monotonic() > end:
                 raise
-
-
-def _committed(consumer: Consumer, topic: str, partitions: Sequence[int]) -> list[TopicPartition]:
-    """Return the committed offsets of a topic's partitions, with what was written beside them."""
-    end = time.monotonic() + _INIT_S
-    while True:
-        try:
-            found = consumer.committed([TopicPartition(topic, p) for p in partitions], timeout=_CALL_S)
-            failed = next((place.error for place in found if place.error), None)
-            if failed is None:
-                return found
-        except KafkaException as error:
-            failed = error.args[0]
-        if is_fatal(failed) or time.monotonic() > end:
-            raise TransactionError(f"the group's committed offsets cannot be read: {failed.str()}")
-        time.sleep(_POLL_S)
 
 
 def _of_one_membership(settlements: list[Settlement], queue: Queue) -> list[Settlement]:

@@ -29,7 +29,7 @@ from tests.flow.system import (
     text_of,
 )
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = [pytest.mark.timeout(150), pytest.mark.long]
 
 POISONED = """
 from stream.agents import interactions

@@ -11,7 +11,7 @@ from tests.flow.system import Message, System, both_guarantees, distinct
 from tests.flow.test_defects import await_committed, exit_status, prepare, rounds
 from tests.flow.test_recovery import assert_counted_exactly
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.long]
 
 SESSION_S = 30
 """Of a worker with static membership: longer than any restart."""
