@@ -108,7 +108,7 @@ class Restoring:
         settings: Broker, group.
         tables: Returns them by the names of their changelogs.
         watcher: Told how far it is.
-        take_over: Called with newly assigned partitions before they are read; returns whether they are ours for good.
+        take_over: Called with all active partitions before any is read; returns whether they are ours for good.
         repair: Called when they have been.
     """
 
