@@ -9,19 +9,17 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import faust
 import numpy as np
 
 from benchmarks.job import CORE_STATE, CoreJob
 from benchmarks.spec import from_arguments
-from stream.app import calm_collector, new_loop
+from stream.app import run_app
 from stream.ports import Message, Record
 from stream.settings import Settings
 from stream.state.arrays import ArrayStore, Layout, Records
 from stream.state.tables import RecordTable
 from stream.telemetry import Metrics, set_up_logging
 from stream.transport.assembly import assemble
-from stream.transport.exactly_once import ExactlyOnce
 from stream.transport.faust_transport import TransportApp
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.settlement import Work
@@ -59,23 +57,20 @@ def handle(job: CoreJob, table: RecordTable, records: list[Record]) -> Work:
     )
 
 
+def create(settings: Settings, model: Path) -> TransportApp:
+    """Return an app of one table and one handler."""
+    app = assemble(TransportApp, settings, Metrics(settings.quality_window), KafkaOutbox(settings))
+    table = RecordTable(app, "learners", ArrayStore(Layout(empty, encode, decode, ("seen",))))
+    app.attach(settings.topic("interactions"), partial(handle, CoreJob(model), table))
+    return app
+
+
 def main() -> None:
     """Run until SIGTERM."""
     spec = from_arguments()
     settings = Settings()
     set_up_logging(settings.log_level)
-    loop = new_loop()
-    calm_collector()
-    app = assemble(TransportApp, settings, Metrics(settings.quality_window), KafkaOutbox(settings))
-    table = RecordTable(app, "learners", ArrayStore(Layout(empty, encode, decode, ("seen",))))
-    app.attach(settings.topic("interactions"), partial(handle, CoreJob(Path(spec.model)), table))
-    if isinstance(app.guarantee, ExactlyOnce):
-        app.guarantee.prepare()
-    worker = faust.Worker(
-        app, loop=loop, loglevel="WARNING", override_logging=False, redirect_stdouts=False, quiet=True,
-    )  # fmt: skip
-    worker.spinner = None
-    worker.execute_from_commandline()
+    run_app(partial(create, settings, Path(spec.model)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from functools import partial
 
 import faust
 import structlog
-from faust.types import TP
 
 from stream.agents import academics, erasure, interactions, requests
 from stream.agents.control import Control
@@ -36,10 +35,11 @@ from stream.telemetry import Metrics, serve
 from stream.transport import topics
 from stream.transport.assembly import assemble
 from stream.transport.engine import stop_now
-from stream.transport.exactly_once import ExactlyOnce
 from stream.transport.faust_transport import TransportApp
+from stream.transport.offsets import ends
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.partitioner import Partitioner
+from stream.transport.progress import Place
 from stream.transport.settlement import Work
 
 log = structlog.get_logger()
@@ -114,7 +114,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> WorkerApp:
     app.timer(interval=_REFRESH_S, name="stream.agents.control")(desk.refresh_idle)
     for source, table in (("interactions", learners), ("academics", steps)):
         seen = {"seen": settings.topic(source), "erasure_seen": settings.topic("erasures")}
-        table.check_recovered = partial(_check_recovered, app, seen, table)
+        table.check_recovered = partial(_check_recovered, settings, app.read_model, seen, table)
     return app
 
 
@@ -143,7 +143,11 @@ def _announce(outbox: KafkaOutbox, event: Message) -> None:
 
 
 async def _check_recovered(
-    app: WorkerApp, topics_of: Mapping[str, str], table: RecordTable, partitions: set[int]
+    settings: Settings,
+    read_model: RedisReadModel | NoReadModel,
+    topics_of: Mapping[str, str],
+    table: RecordTable,
+    partitions: set[int],
 ) -> None:
     """
     Look at what was recovered, before the first event.
@@ -151,36 +155,39 @@ async def _check_recovered(
     A source topic that was made anew stops the worker: its offsets would be taken for ones that have been seen.
 
     Args:
-        app: Knows where topics end.
+        settings: Broker.
+        read_model: Told of users who have been erased.
         topics_of: By the field that keeps what has been seen of it.
         table: Whose records they are.
         partitions: That have been recovered.
     """
     try:
+        last: dict[Place, int] = {}
         for partition in sorted(partitions):
-            seen = dict.fromkeys(topics_of, -1)
             for users, records in table.of_partition(partition):
                 if table.name == "learners":
                     for row in learner.markers(records).tolist():
                         # Erased, and perhaps the worker that did it ended before Redis was told.
-                        app.read_model.forget(users[row].decode())
-                seen = {field: max(last, int(records[field].max())) for field, last in seen.items()}
-            for field, topic in topics_of.items():
-                if seen[field] >= 0:
-                    await _check_end(app, TP(topic, partition), seen[field])
+                        read_model.forget(users[row].decode())
+                for field, topic in topics_of.items():
+                    place = (topic, partition)
+                    last[place] = max(last.get(place, -1), int(records[field].max()))
+        seen = {place: offset for place, offset in last.items() if offset >= 0}
+        end = await asyncio.get_running_loop().run_in_executor(None, ends, settings, seen)
+        _compare(seen, end)
     # Faust would drop it without a word.
     except Exception as error:  # noqa: BLE001 (no event may be met before this is known)
         stop_now(error)
 
 
-async def _check_end(app: WorkerApp, tp: TP, seen: int) -> None:
-    end = (await app.consumer.highwaters(tp))[tp]
-    if seen >= end:
-        raise StateError(
-            f"topic {tp.topic} partition {tp.partition} ends at offset {end}, but state has seen offset {seen}: the "
-            "topic was made anew. Start with another STREAM_GROUP, or delete the changelog topics so that "
-            "state begins anew too"
-        )
+def _compare(seen: Mapping[Place, int], end: Mapping[Place, int]) -> None:
+    for (topic, partition), offset in seen.items():
+        if offset >= end[topic, partition]:
+            raise StateError(
+                f"topic {topic} partition {partition} ends at offset {end[topic, partition]}, but state has seen "
+                f"offset {offset}: the topic was made anew. Start with another STREAM_GROUP, or delete the "
+                "changelog topics so that state begins anew too"
+            )
 
 
 def run_worker(settings: Settings) -> None:
@@ -195,12 +202,24 @@ def run_worker(settings: Settings) -> None:
         log.info("topics.created", topics=created)
     metrics = Metrics(settings.quality_window)
     serve(metrics.registry, settings.metrics_host, settings.worker_metrics_port, "STREAM_WORKER_METRICS_PORT")
+    run_app(lambda: create_app(settings, metrics))
+
+
+def run_app(create: Callable[[], TransportApp]) -> None:
+    """
+    Run an app on our transport until it is told to stop.
+
+    Args:
+        create: Makes it, on the event loop that it will run on.
+
+    Raises:
+        UserError: If the broker cannot give what the guarantee needs.
+    """
     loop = new_loop()
     calm_collector()
-    app = create_app(settings, metrics)
-    if isinstance(app.guarantee, ExactlyOnce):
-        app.guarantee.prepare()
-    log.info("worker.started", broker=settings.broker, group=settings.group, pid=os.getpid())
+    app = create()
+    app.guarantee.prepare()
+    log.info("worker.started", broker=app.restoring.settings.broker, group=app.conf.id, pid=os.getpid())
     # No `blocking_timeout`: its alarm raises wherever the program happens to be, in the middle of a batch too, as soon
     # as the loop is late by a second.
     worker = faust.Worker(

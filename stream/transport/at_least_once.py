@@ -33,6 +33,9 @@ class AtLeastOnce:
         self._check = check
         self._queue = Queue(room)
 
+    def prepare(self) -> None:
+        """Ask nothing of the broker: every broker gives what is needed."""
+
     async def submit(self, settlement: Settlement) -> None:
         """Take a settlement; see `Guarantee`."""
         await self._queue.put(settlement)

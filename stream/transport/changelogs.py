@@ -6,12 +6,11 @@ or records that were aborted), never by counting offsets.
 """
 
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from stream.errors import StateError
 from stream.settings import Settings
@@ -22,8 +21,7 @@ log = structlog.get_logger()
 
 _AT_ONCE = 5_000
 _PATIENCE_S = 30.0
-_ENDS_S = 2.0
-"""What is only shown is not waited for."""
+_HOLD_MS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +59,14 @@ class ChangelogReader:
                 # Compacted or not, what is asked for is there: a changelog that was cut below it is read from its
                 # beginning.
                 "auto.offset.reset": "earliest",
+                # A fetch that finds nothing, at the end of an empty partition, holds up the others on its connection.
+                "fetch.wait.max.ms": _HOLD_MS,
                 "queued.max.messages.kbytes": 65_536,
                 "fetch.max.bytes": 33_554_432,
                 "fetch.message.max.bytes": max(8_388_608, settings.message_max_bytes),
             }
         )
-        self._start = [TopicPartition(*place, offset) for place, offset in offsets.items()]
+        self._consumer.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
         self._behind = set(offsets)
         self._trouble_since: float | None = None
 
@@ -85,10 +85,6 @@ class ChangelogReader:
         Raises:
             StateError: If a topic cannot be read, and trying again did not help.
         """
-        if self._start:
-            # Not before `ends` has asked: its questions would wait behind fetches, half a second each.
-            self._consumer.assign(self._start)
-            self._start = []
         parts: dict[Place, Part] = {}
         for message in self._consumer.consume(_AT_ONCE, timeout_s):
             place = (message.topic() or "", message.partition() or 0)
@@ -118,20 +114,6 @@ class ChangelogReader:
             self._trouble_since = time.monotonic()
             log.warning("changelog.waiting", reason=error.str())
         return time.monotonic() - self._trouble_since > _PATIENCE_S
-
-    def ends(self, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
-        """Return the first offset and the end of partitions, as far as the broker tells in time; for progress only."""
-        found = {}
-        deadline = time.monotonic() + _ENDS_S
-        for place in places:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            with suppress(KafkaException):
-                ends = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=left)
-                if ends is not None:
-                    found[place] = ends
-        return found
 
     def close(self) -> None:
         """End the client."""

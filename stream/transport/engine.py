@@ -18,7 +18,7 @@ import structlog
 from stream.errors import DeliveryError, StreamError
 from stream.ports import Record, Telemetry
 from stream.transport.progress import Batch, Place, Progress
-from stream.transport.settlement import Guarantee, Settlement, Work
+from stream.transport.settlement import Guarantee, Settlement, Work, nothing
 
 log = structlog.get_logger()
 
@@ -27,10 +27,6 @@ Handler = Callable[[list[Record]], Work]
 
 
 async def _at_once() -> None:
-    pass
-
-
-def _nothing() -> None:
     pass
 
 
@@ -58,7 +54,7 @@ class Engine:
     membership: Callable[[], bytes | None]
     telemetry: Telemetry
     ready: Callable[[], Awaitable[None]] = _at_once
-    between: Callable[[], None] = _nothing
+    between: Callable[[], None] = nothing
     finish_s: float = 8.0
     _handlers: dict[str, Handler] = field(default_factory=dict)
     _inbox: deque[Batch] = field(default_factory=deque)

@@ -16,13 +16,12 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 import structlog
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from stream.errors import DeliveryError, TransactionError, UserError
 from stream.settings import Settings
-from stream.transport.clients import client_config, consumer_config, is_fatal, producer_config
-from stream.transport.offsets import committed
+from stream.transport.clients import consumer_config, producer_config
+from stream.transport.offsets import committed, ends, starts
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.progress import Progress
 from stream.transport.settlement import NO_NAME, Change, Queue, Settlement, newest
@@ -37,7 +36,6 @@ _GRACE_S = 0.5
 
 _POLL_S = 0.05
 _BACKOFF_S = 0.2
-_START, _END = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 _ABORTS_MAX = 20
 """So many aborted transactions one after the other are no accident."""
@@ -155,25 +153,23 @@ class ExactlyOnce:
 
     async def _transact(self, group: Sequence[Settlement]) -> None:
         """Send and commit a group, or raise `AbortedError` when it has been aborted."""
-        async with self._busy:
-            await self._transact_alone(group)
-
-    async def _transact_alone(self, group: Sequence[Settlement]) -> None:
         loop = asyncio.get_running_loop()
         now = datetime.now(UTC).isoformat()
-        try:
-            self._producer.begin_transaction()
-            for settlement in group:
-                self._outbox.send_all(settlement.work.outputs, now)
-                self._outbox.send_changes(settlement.work.ahead)
-            changes = newest(group)
-            self._outbox.send_changes(changes)
-            offsets = {batch.place: batch.end for settlement in group for batch in settlement.batches}
-            self._outbox.send_changes(self._traces({p for _, p in offsets} - {change.partition for change in changes}))
-            await loop.run_in_executor(None, self._commit, offsets, group[0].membership)
-        except (KafkaException, DeliveryError) as error:
-            await loop.run_in_executor(None, self._abort, error)
-            raise AbortedError(str(error)) from error
+        async with self._busy:
+            try:
+                self._producer.begin_transaction()
+                for settlement in group:
+                    self._outbox.send_all(settlement.work.outputs, now)
+                    self._outbox.send_changes(settlement.work.ahead)
+                changes = newest(group)
+                self._outbox.send_changes(changes)
+                offsets = {batch.place: batch.end for settlement in group for batch in settlement.batches}
+                untouched = {partition for _, partition in offsets} - {change.partition for change in changes}
+                self._outbox.send_changes(self._traces(untouched))
+                await loop.run_in_executor(None, self._commit, offsets, group[0].membership)
+            except (KafkaException, DeliveryError) as error:
+                await loop.run_in_executor(None, self._abort, error)
+                raise AbortedError(str(error)) from error
 
     def _traces(self, partitions: set[int]) -> list[Change]:
         """
@@ -243,24 +239,21 @@ class ExactlyOnce:
                 raise
 
     def _take_over(self, partitions: Sequence[int], place_in_group: bytes, given_up: threading.Event) -> bool:
-        admin = AdminClient(client_config(self._settings))
         # Whom to fence is told by what was committed last, be a transaction open or not.
         source = self._settings.topic("interactions")
         places = [(source, partition) for partition in partitions]
         last = committed(self._settings, places, stable=False)
         previous = {place.partition: place.metadata for place in last if place.metadata}
-        self._await_closed(admin, partitions, previous, given_up)
+        self._await_closed(partitions, previous, given_up)
         # Read again when nothing is open, and only when the broker calls it stable: the owner before may have committed
         # in the meantime, and what he has committed must not be taken back.
         stable = committed(self._settings, places, stable=True)
-        return not given_up.is_set() and self._claim(admin, stable, place_in_group)
+        return not given_up.is_set() and self._claim(stable, place_in_group)
 
-    def _await_closed(
-        self, admin: AdminClient, partitions: Sequence[int], previous: Mapping[int, str], given_up: threading.Event
-    ) -> None:
+    def _await_closed(self, partitions: Sequence[int], previous: Mapping[int, str], given_up: threading.Event) -> None:
         """Return when no transaction is open on the changelogs of the partitions, or nobody waits for it any more."""
         started, fenced = time.monotonic(), set[str]()
-        while (waiting := self._open(admin, partitions)) and not given_up.is_set():
+        while (waiting := self._open(partitions)) and not given_up.is_set():
             waited_s = time.monotonic() - started
             if waited_s > _GRACE_S:
                 for owner in {previous[p] for p in waiting if p in previous} - fenced - {self._id}:
@@ -274,32 +267,30 @@ class ExactlyOnce:
                 )
             time.sleep(_POLL_S)
 
-    def _open(self, admin: AdminClient, partitions: Sequence[int]) -> set[int]:
+    def _open(self, partitions: Sequence[int]) -> set[int]:
         """Return the partitions on which a transaction is open: their last stable offset is not their end."""
-        places = [
-            TopicPartition(changelog(self._settings, table), partition) for table in TABLES for partition in partitions
-        ]
-        ends = _offsets(admin, dict.fromkeys(places, _END), IsolationLevel.READ_UNCOMMITTED)
-        stable = _offsets(admin, dict.fromkeys(places, _END), IsolationLevel.READ_COMMITTED)
-        return {partition for (topic, partition), end in ends.items() if stable[topic, partition] < end}
+        places = [(changelog(self._settings, table), partition) for table in TABLES for partition in partitions]
+        # In this order: what is stable may move on in between, and then it is at least as far.
+        last = ends(self._settings, places)
+        stable = ends(self._settings, places, stable=True)
+        return {partition for (topic, partition), end in last.items() if stable[topic, partition] < end}
 
-    def _claim(self, admin: AdminClient, stable: Sequence[TopicPartition], place_in_group: bytes) -> bool:
+    def _claim(self, stable: Sequence[TopicPartition], place_in_group: bytes) -> bool:
         """
         Leave our id in the metadata of each partition's offset, so that the next owner knows whom to fence.
 
         Returns:
             Whether the group let us.
         """
-        unread = [TopicPartition(place.topic, place.partition) for place in stable if place.offset < 0]
         offsets = {(place.topic, place.partition): place.offset for place in stable}
-        offsets |= _offsets(admin, dict.fromkeys(unread, _START), IsolationLevel.READ_UNCOMMITTED)
+        offsets |= starts(self._settings, [place for place, offset in offsets.items() if offset < 0])
         try:
             self._producer.begin_transaction()
             self._commit(offsets, place_in_group)
-        except KafkaException as error:
+        except (KafkaException, DeliveryError) as error:
             self._abort(error)
             # The group has moved on meanwhile: whoever owns the partitions now has put, or will put, his name there.
-            log.info("transaction.outdated", partitions=len(offsets), reason=error.args[0].str())
+            log.info("transaction.outdated", partitions=len(offsets), reason=str(error))
             return False
         return True
 
@@ -338,24 +329,6 @@ def fence(settings: Settings, transactional_id: str) -> None:
             f"the producer {transactional_id}, which left a transaction open, could not be fenced: "
             f"{error.args[0].str()}; check the broker, and the right to write on transactional ids of the group"
         ) from error
-
-
-def _offsets(
-    admin: AdminClient, wanted: Mapping[TopicPartition, OffsetSpec], isolation: IsolationLevel
-) -> dict[tuple[str, int], int]:
-    """Return offsets of partitions, however often a broker that is just coming back has to be asked."""
-    end = time.monotonic() + _INIT_S
-    while wanted:
-        try:
-            futures = admin.list_offsets(dict(wanted), isolation_level=isolation, request_timeout=_INIT_S)
-            return {(place.topic, place.partition): future.result().offset for place, future in futures.items()}
-        except KafkaException as error:
-            if is_fatal(error.args[0]) or time.monotonic() > end:
-                raise TransactionError(
-                    f"the ends of topics cannot be read: {error.args[0].str()}; check the broker, then restart"
-                ) from error
-            time.sleep(_POLL_S)
-    return {}
 
 
 def _retried(act: Callable[[float], None], within_s: float) -> None:

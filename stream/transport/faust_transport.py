@@ -18,11 +18,11 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import AppT, StreamT
 from faust.types.tuples import TP, ConsumerMessage
 
-from stream.errors import MembershipError
+from stream.errors import DeliveryError, MembershipError
 from stream.ports import Record
 from stream.transport.engine import Engine, Handler, stop_now
 from stream.transport.exactly_once import membership
-from stream.transport.offsets import committed
+from stream.transport.offsets import committed, starts
 from stream.transport.progress import Batch, Place, Progress, Stamp
 from stream.transport.recovery import Restoring
 from stream.transport.settlement import Guarantee
@@ -87,12 +87,17 @@ class _Consumer(driver.Consumer):
         it may be told an offset that our own last transaction is about to change.
         """
         places = [tp for tp in self.assignment() if tp.topic in self._ours.batched]
-        starts = await self.earliest_offsets(*places) if places else {}
-        read = partial(committed, self._ours.restoring.settings, places, stable=True)
-        found = await asyncio.get_running_loop().run_in_executor(None, read) if places else []
+        call, settings = asyncio.get_running_loop().run_in_executor, self._ours.restoring.settings
+        try:
+            first, found = await asyncio.gather(
+                call(None, starts, settings, places), call(None, partial(committed, settings, places, stable=True))
+            )
+        except DeliveryError as error:
+            stop_now(error)
+            raise
         for place in found:
             tp = TP(place.topic, place.partition)
-            offset = max(place.offset, starts[tp], 0)
+            offset = max(place.offset, first[tp], 0)
             self._read_offset[tp] = self._committed_offset[tp] = offset or None
             self._ours.progress.expect(tp, offset, time.monotonic())
         await self._ours.engine.open()

@@ -23,6 +23,7 @@ from faust.types import TP
 from stream.settings import Settings
 from stream.transport.changelogs import ChangelogReader, Part
 from stream.transport.engine import stop_now
+from stream.transport.offsets import ends, starts
 from stream.transport.progress import Place
 
 log = structlog.get_logger()
@@ -178,8 +179,10 @@ class BatchedRecovery(Recovery):
             return
         started, read = time.monotonic(), 0
         async with _reading(self._with.settings, offsets) as (reader, call):
-            ends = await call(reader.ends, offsets)
-            total = sum(max(end - max(start, offsets[place]), 0) for place, (start, end) in ends.items())
+            begin = await call(starts, self._with.settings, offsets)
+            end = await call(ends, self._with.settings, offsets)
+            # For progress only: what was compacted away is still counted here.
+            total = sum(max(end[place] - max(begin[place], offset), 0) for place, offset in offsets.items())
             self._with.watcher.recovering(0, total)
             while reader.behind:
                 for part in await call(reader.read, _WAIT_S):

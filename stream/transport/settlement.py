@@ -36,8 +36,8 @@ NO_NAME = b""
 """Key and value of a record on the changelog of names that only leaves a trace of its transaction."""
 
 
-def _nothing() -> None:
-    pass
+def nothing() -> None:
+    """Do nothing: what is called where nobody has asked for more."""
 
 
 def _nobody(sent_at: float) -> None:
@@ -60,7 +60,7 @@ class Work:
     outputs: Sequence[Message] = ()
     ahead: Sequence[Change] = ()
     changes: Sequence[Change] = ()
-    undo: Callable[[], None] = _nothing
+    undo: Callable[[], None] = nothing
     confirmed: Callable[[float], None] = _nobody
 
 
@@ -93,6 +93,9 @@ def newest(settlements: Iterable[Settlement]) -> list[Change]:
 
 class Guarantee(Protocol):
     """Makes settlements safe, in their order."""
+
+    def prepare(self) -> None:
+        """Make sure of the broker before anything is read; raises `UserError` if it does not give what is needed."""
 
     async def run(self) -> None:
         """Work until cancelled; raises `FatalError` when the process must end."""

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from stream.settings import Settings
 from stream.transport.changelogs import ChangelogReader
+from stream.transport.offsets import ends
 from stream.transport.progress import Place
 from tests.broker.kafka import KafkaServer
 
@@ -91,7 +92,6 @@ def test_all_of_several_partitions_is_read_and_an_empty_one_ends(
     asked = {(topic, partition): 0 for partition in (0, 1, 2)}
     with reading(settings, asked) as reader:
         assert reader.behind == set(asked)
-        assert reader.ends(asked) == {(topic, 0): (0, 7_000), (topic, 1): (0, 0), (topic, 2): (0, 2)}
         found, then = read(reader)
         assert found == {(topic, 0): keyed(*many), (topic, 2): keyed(b"x", b"y")}
         assert then == {(topic, 0): 7_000, (topic, 2): 2}
@@ -148,8 +148,7 @@ def test_an_end_of_aborted_records_is_an_end(
     with reading(settings, {(topic, 0): 0, (topic, 1): 0}) as reader:
         found, then = read(reader)
         assert found == {(topic, 0): keyed(b"a", b"b")}
-        (end,) = (end for _, end in reader.ends([(topic, 0)]).values())
-        assert 0 < then[topic, 0] <= end
+        assert 0 < then[topic, 0] <= ends(settings, then)[topic, 0]
     with reading(settings, then) as reader:
         assert read(reader) == ({}, {})
 
@@ -172,21 +171,3 @@ def test_an_open_transaction_is_the_end_until_it_ends(
             assert found == {(topic, 0): keyed(b"b", b"c", first=1)}
         with reading(settings, then) as reader:
             assert read(reader)[0] == {(topic, 0): keyed(b"b", b"c", first=1)}
-
-
-def test_watermarks_that_do_not_come_are_left_out(settings: Settings) -> None:
-    """They are for showing progress only: without a broker there are none, and nothing fails."""
-    away = settings.model_copy(update={"broker": "127.0.0.1:1"})
-    with reading(away, {("t", 0): 0}) as reader, pytest.MonkeyPatch.context() as monkeypatch:
-        real = reader._consumer
-
-        class Impatient:
-            """A consumer that waits a moment only."""
-
-            def get_watermark_offsets(self, place: TopicPartition, timeout: float) -> tuple[int, int]:
-                return real.get_watermark_offsets(place, timeout=0.05)
-
-        monkeypatch.setattr(reader, "_consumer", Impatient())
-        with pytest.raises(KafkaException):
-            real.get_watermark_offsets(TopicPartition("t", 0), timeout=0.05)
-        assert reader.ends([("t", 0)]) == {}
