@@ -48,11 +48,13 @@ def main(report: Path | None, rounds: int, seconds: float, rate: int, only: str)
     started = time.monotonic()
     runs: dict[str, list[dict[str, float]]] = {s.name: [] for s in chosen}
     with stage() as on:
-        for number in range(rounds):
+        # The first round is not counted: a broker that has just started spends half of a core on compiling itself.
+        for number in range(rounds + 1):
             for system in chosen:
                 figures = measure(on, system, seconds, rate)
-                runs[system.name].append(figures)
-                click.echo(f"round {number + 1}  {system.name:14}{figures}", err=True)
+                if number > 0:
+                    runs[system.name].append(figures)
+                click.echo(f"round {number or '-'}  {system.name:14}{figures}", err=True)
     latency: dict[str, Any] = {
         name: {key: round(statistics.median(run[key] for run in of_system), 2) for key in of_system[0]}
         for name, of_system in runs.items()

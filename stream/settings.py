@@ -71,7 +71,10 @@ class Settings(BaseSettings):
 
     batch_max: int = Field(500, ge=1, le=20_000, description="events in a batch at most")
     fetch_max_wait_ms: int = Field(
-        500, ge=1, le=30_000, description="milliseconds that the broker may hold a fetch while nothing comes"
+        100,
+        ge=1,
+        le=30_000,
+        description="milliseconds that the broker may hold an empty fetch, for which a new partition waits once",
     )
     message_max_bytes: int = Field(
         4_194_304,

@@ -23,6 +23,7 @@ from stream.transport.outbox import KafkaOutbox
 from stream.transport.progress import Progress
 from stream.transport.recovery import BatchedTableManager, Restoring
 from stream.transport.settlement import Settlement
+from stream.transport.source import Source
 from stream.transport.vigil import Vigil
 
 A = TypeVar("A", bound=TransportApp)
@@ -57,13 +58,11 @@ def assemble(kind: type[A], settings: Settings, telemetry: Telemetry, outbox: Ka
         # Faust's web server would show every table to whoever can reach it.
         web_enabled=False,
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=settings.message_max_bytes,
         consumer_group_instance_id=settings.instance_id,
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.heartbeat_s,
         broker_request_timeout=max(40.0, settings.session_timeout_s + 5),
         broker_commit_interval=settings.commit_interval_s,
-        broker_max_poll_records=settings.batch_max * 4,
         # Batches, not events, wait before an agent.
         stream_buffer_maxsize=16,
         # A rebalance or a stop waits for what is in hand: see `TransportApp`.
@@ -72,7 +71,8 @@ def assemble(kind: type[A], settings: Settings, telemetry: Telemetry, outbox: Ka
         producer_threaded=False,
         TableManager=BatchedTableManager,
     )
-    app.batch_max, app.fetch_max_wait_ms = settings.batch_max, settings.fetch_max_wait_ms
+    app.batch_max = settings.batch_max
+    app.source = Source(settings, 4 * settings.batch_max)
     app.progress = Progress()
     app.vigil = Vigil(_SLEEP_SHARE * settings.session_timeout_s)
     room = _ROOM * settings.batch_max

@@ -22,6 +22,9 @@ from stream.transport.settlement import Guarantee, Settlement, Work, nothing
 
 log = structlog.get_logger()
 
+_TOGETHER_S = 0.02
+"""So long a batch waits for those that were fetched with it: much longer than they are on their way."""
+
 Handler = Callable[[list[Record]], Work]
 """Processes records of one topic, of any of its partitions, each partition's in the order of its offsets."""
 
@@ -59,6 +62,7 @@ class Engine:
     _handlers: dict[str, Handler] = field(default_factory=dict)
     _inbox: deque[Batch] = field(default_factory=deque)
     _fetched: int = 0
+    _announced: int = 0
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _is_open: bool = False
     _tasks: list["asyncio.Task[None]"] = field(default_factory=list)
@@ -76,11 +80,16 @@ class Engine:
         for task in self._tasks:
             task.cancel()
 
+    def announce(self, batches: int) -> None:
+        """Expect so many batches, fetched together, on their way through Faust: they are worth a moment's wait."""
+        self._announced = batches
+
     async def offer(self, batch: Batch) -> None:
         """Take a batch, and return when there is room for the next."""
         async with self._changed:
             self._inbox.append(batch)
             self._fetched += len(batch.records)
+            self._announced -= 1
             self._changed.notify_all()
             await self._changed.wait_for(lambda: self._fetched < 2 * self.batch_max)
 
@@ -134,7 +143,12 @@ class Engine:
     async def _take(self) -> tuple[str, list[Batch]]:
         """Return batches of one topic, the oldest first, as many as may be processed together."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._is_open and bool(self._inbox))
+            while True:
+                await self._changed.wait_for(lambda: self._is_open and bool(self._inbox))
+                await self._await_announced()
+                # The partitions may have gone meanwhile.
+                if self._is_open and self._inbox:
+                    break
             topic, count = self._inbox[0].place[0], 0
             taken: list[Batch] = []
             left: deque[Batch] = deque()
@@ -150,6 +164,15 @@ class Engine:
             self._fetched -= count
             self._changed.notify_all()
             return topic, taken
+
+    async def _await_announced(self) -> None:
+        """Wait for what was fetched together: a batch costs as much as many of its events."""
+        try:
+            async with asyncio.timeout(_TOGETHER_S):
+                await self._changed.wait_for(lambda: self._announced <= 0 or self._fetched >= self.batch_max)
+        except TimeoutError:
+            # Faust has dropped some of them: a rebalance, a flow that was stopped.
+            self._announced = 0
 
     def _admit(self, batches: Iterable[Batch]) -> list[Batch]:
         """Return what is to be processed; a partition that belongs to another worker by now is that one's."""

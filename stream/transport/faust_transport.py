@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, cast
 
@@ -19,32 +20,22 @@ from faust.types import AppT, StreamT
 from faust.types.tuples import TP, ConsumerMessage
 
 from stream.errors import DeliveryError, MembershipError
-from stream.ports import Record
 from stream.transport.engine import Engine, Handler, stop_now
 from stream.transport.exactly_once import membership
 from stream.transport.offsets import committed, starts
-from stream.transport.progress import Batch, Place, Progress, Stamp
+from stream.transport.progress import Batch, Place, Progress
 from stream.transport.recovery import Restoring
 from stream.transport.settlement import Guarantee
+from stream.transport.source import Fetched, Source
 from stream.transport.vigil import Vigil
+
+_WAIT_S = 0.1
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        consumer = super()._create_worker_consumer(transport)
-        # Faust 0.15.3 writes 1500 ms into the call. A broker that holds an empty fetch for that long whatever arrives
-        # meanwhile, as librdkafka's mock cluster does, would add as much to every latency. Can go once Faust has a
-        # setting.
-        consumer._fetch_max_wait_ms = cast("TransportApp", self.app).fetch_max_wait_ms  # noqa: SLF001
-        # Faust reads uncommitted records unless its own exactly-once is on, which is not ours: what a producer of
-        # events has aborted must not be answered. Can go once Faust lets an app choose.
-        consumer._isolation_level = "read_committed"  # noqa: SLF001
-        return consumer
-
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Let the driver fetch no changelogs: Faust's own pauses do not reach it."""
-        changelogs = cast("TransportApp", self.app).tables.changelog_topics
-        self._ensure_consumer().pause(*(TopicPartition(*tp) for tp in assigned if tp.topic in changelogs))
+        """Let the driver fetch nothing: it keeps our place in the group; events and changelogs are read by others."""
+        self._ensure_consumer().pause(*(TopicPartition(*tp) for tp in assigned))
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def crash(self, reason: BaseException) -> None:
@@ -58,6 +49,10 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class _Consumer(driver.Consumer):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._waiting: tuple[Mapping[Place, int], Future[Fetched]] | None = None
+
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
@@ -109,38 +104,64 @@ class _Consumer(driver.Consumer):
         Args:
             timeout: Seconds to wait for anything.
         """
-        progress = self._ours.progress
-        await self._seek_where_wanted(progress)
-        epochs = progress.epochs()
-        fetched, active = await self._wait_next_records(timeout)
-        generation = self.app.consumer_generation_id
-        if fetched is None or self.should_stop:
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
+        if self.should_stop:
             return
-        for source, records in fetched.items():
-            tp = TP(source.topic, source.partition)
-            if not self.flow_active or self.app.consumer_generation_id != generation:
-                return
-            if active is not None and tp not in active and tp not in self._buffered_partitions:
-                continue
-            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            if tp.topic not in self._ours.batched:
-                continue
-            for start in range(0, len(records), self._ours.batch_max):
-                stamp = progress.stamp(tp, epochs)
-                if stamp is not None:
-                    yield tp, _message(tp, records[start : start + self._ours.batch_max], stamp, generation)
+        # As far as the driver can tell we fetch through it: else it would leave the group after a while.
+        with self._thread._ensure_consumer()._subscription.fetch_context():  # noqa: SLF001 (nothing public says so)
+            pass
+        stamped = await self._fetch(min(timeout, _WAIT_S))
+        if self.should_stop or not self.flow_active:
+            return
+        generation = self.app.consumer_generation_id
+        self._ours.engine.announce(len(stamped))
+        for batch in stamped:
+            tp = TP(*batch.place)
+            self.app.monitor.track_tp_end_offset(tp, self._ours.source.end(tp))
+            yield tp, _message(tp, batch, generation)
 
-    async def _seek_where_wanted(self, progress: Progress) -> None:
-        """Seek here, between two fetches, and nowhere else: so no fetch can run beside it."""
-        assigned = self.assignment()
-        ends: dict[tuple[str, int], int] = {
-            tp: self.highwater(tp) or 0 for tp in assigned if tp.topic in self._ours.batched
-        }
+    async def _fetch(self, timeout_s: float) -> list[Batch]:
+        """Return what has arrived since, stamped; what is lost from here on will be missed."""
+        source, progress = self._ours.source, self._ours.progress
+        fetched: Fetched = {}
+        if self._waiting is None:
+            self._read_where_wanted()
+            epochs = progress.epochs()
+            fetched = source.fetched()
+            if not fetched:
+                self._waiting = epochs, source.begin_wait(timeout_s)
+        try:
+            if self._waiting is not None:
+                # Whoever cancels us leaves it to the next call, with the epochs at which it began.
+                epochs, waiting = self._waiting
+                fetched = await asyncio.shield(asyncio.wrap_future(waiting))
+                self._waiting = None
+        except DeliveryError as error:
+            stop_now(error)
+            raise
+        size = self._ours.batch_max
+        batches = []
+        for place, records in fetched.items():
+            for start in range(0, len(records), size):
+                part = records[start : start + size]
+                stamp = progress.stamp(place, epochs, part[-1].offset + 1)
+                if stamp is not None:
+                    batches.append(Batch(stamp, part))
+        return batches
+
+    def _read_where_wanted(self) -> None:
+        """Move here, between two fetches, and nowhere else: so no fetch can run beside it."""
+        source, progress = self._ours.source, self._ours.progress
+        assigned = {(tp.topic, tp.partition) for tp in self.assignment() if tp.topic in self._ours.batched}
         if self.flow_active:
-            progress.check_idle(ends, time.monotonic())
-        progress.forget(set(progress.epochs()) - set(ends))
-        for place, offset in progress.take_seeks().items():
-            await self.seek(TP(*place), offset)
+            progress.check_idle({place: source.end(place) for place in assigned}, time.monotonic())
+        progress.forget(set(progress.epochs()) - assigned)
+        wanted = progress.take_seeks()
+        source.read_from(wanted, assigned)
+        for place in wanted:
+            # Faust would drop what comes again.
+            self._read_offset[TP(*place)] = None
 
     async def verify_all_partitions_active(self) -> None:
         """Do nothing: `Progress` sees what stands still, and does something about it."""
@@ -189,25 +210,15 @@ class _Consumer(driver.Consumer):
         return self._ours.progress.safe(tp) if self._ours.commits else None
 
 
-def _message(tp: TP, records: list[Any], stamp: Stamp, generation: int) -> ConsumerMessage:
+def _message(tp: TP, batch: Batch, generation: int) -> ConsumerMessage:
     """Return a batch as one message of Faust's; without the generation a stream drops it silently."""
-    last = records[-1]
+    last = batch.records[-1]
     # Faust carries a message's value to the schema as it is; `Batches` below takes it as such.
-    value: Any = Batch(stamp, [_record(record) for record in records])
+    value: Any = batch
     return ConsumerMessage(
-        tp.topic, tp.partition, last.offset, last.timestamp / 1000, last.timestamp_type, [], None, value, None, 0, 0,
-        tp, generation_id=generation,
+        tp.topic, tp.partition, last.offset, last.timestamp_s, 0, [], None, value, None, 0, 0, tp,
+        generation_id=generation,
     )  # fmt: skip
-
-
-_make = Record._make
-
-
-def _record(fetched: Any) -> Record:
-    return _make((
-        fetched.topic, fetched.partition, fetched.offset, fetched.key, fetched.value, fetched.timestamp / 1000,
-        tuple(fetched.headers),
-    ))  # fmt: skip
 
 
 class Transport(driver.Transport):
@@ -223,7 +234,7 @@ class TransportApp(faust.App):
     Attributes:
         batched: Source topics that are read in batches.
         batch_max: Records in one, at most.
-        fetch_max_wait_ms: How long the broker may hold a fetch while nothing comes.
+        source: Reads them.
         commits: Whether Faust commits offsets; False where a transaction does.
         progress: Where each partition of the source topics stands.
         vigil: Tells whether this process has slept.
@@ -234,8 +245,8 @@ class TransportApp(faust.App):
 
     batched: frozenset[str] = frozenset()
     batch_max: int = 500
-    fetch_max_wait_ms: int = 500
     commits: bool = True
+    source: Source
     progress: Progress
     vigil: Vigil
     guarantee: Guarantee
@@ -257,6 +268,7 @@ class TransportApp(faust.App):
     async def on_stop(self) -> None:
         """Finish and commit what is in hand, then end."""
         await super().on_stop()
+        await asyncio.get_running_loop().run_in_executor(None, self.source.close)
         self.engine.stop()
         self.vigil.stop()
 

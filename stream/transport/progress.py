@@ -37,11 +37,12 @@ class Stamp:
 
     Attributes:
         epoch: Of its partition: counts how often reading began anew.
-        is_first: Whether it was the first of its epoch, and so starts at the next record that there is.
+        after: The end of what was fetched before it in its epoch; None of the first, which starts at the next record
+            that there is.
     """
 
     epoch: int
-    is_first: bool
+    after: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class _Partition:
     since: int
     epoch: int = 0
     seek: bool = True
-    awaits_first: bool = True
+    fetched: int | None = None
     moved_at: float = 0.0
     patience_s: float = IDLE_S
 
@@ -117,26 +118,27 @@ class Progress:
         """Return the epochs of all partitions: taken before a fetch, they tell whether it is still good afterwards."""
         return {place: p.epoch for place, p in self._partitions.items()}
 
-    def stamp(self, place: Place, epochs: Mapping[Place, int]) -> Stamp | None:
-        """Return the stamp of a batch whose fetch began at these epochs; None if it is outdated already."""
+    def stamp(self, place: Place, epochs: Mapping[Place, int], end: int) -> Stamp | None:
+        """Return the stamp of a batch up to `end` whose fetch began at these epochs; None if it is outdated already."""
         partition = self._partitions.get(place)
         epoch = epochs.get(place)
         if partition is None or partition.epoch != epoch or partition.seek:
             return None
-        is_first, partition.awaits_first = partition.awaits_first, False
-        return Stamp(epoch, is_first)
+        after, partition.fetched = partition.fetched, end
+        return Stamp(epoch, after)
 
     def admit(self, batch: Batch, now: float) -> Batch | None:
         """
         Return what of a batch is to be processed now, None for nothing; what is returned must be.
 
-        A gap is believed only at the beginning of an epoch; elsewhere it may be a lost batch, and reading begins anew
-        before it.
+        A gap is believed where nothing was fetched that has not arrived here: markers of transactions and compacted
+        records leave such gaps. Elsewhere it may be a lost batch, and reading begins anew before it.
         """
         partition = self._partitions.get(batch.place)
         if partition is None or partition.epoch != batch.stamp.epoch:
             return None
-        if batch.records[0].offset > partition.next and not batch.stamp.is_first:
+        after = batch.stamp.after
+        if batch.records[0].offset > partition.next and after is not None and after > partition.next:
             self._again(batch.place, partition.next, now)
             return None
         records = batch.records

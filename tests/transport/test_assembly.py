@@ -83,7 +83,7 @@ def value(seen: int) -> bytes:
 
 def settlement(*partitions: int) -> Settlement:
     """Return a settlement of these partitions."""
-    batches = [Batch(Stamp(1, is_first=False), [Record("interactions", p, 0, b"u", b"{}", 0.0)]) for p in partitions]
+    batches = [Batch(Stamp(1, after=0), [Record("interactions", p, 0, b"u", b"{}", 0.0)]) for p in partitions]
     return Settlement(tuple(batches), Work(), b"m")
 
 

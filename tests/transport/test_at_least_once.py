@@ -84,7 +84,7 @@ class World:
 
     def settlement(self, *changes: tuple[str, str], names: Sequence[str] = (), events: int = 2) -> Settlement:
         """Return a settlement of the partition's next events: an output by its end, a name, changes."""
-        stamp = self.progress.stamp(PLACE, self.progress.epochs())
+        stamp = self.progress.stamp(PLACE, self.progress.epochs(), self._offset + events)
         assert stamp is not None
         records = [Record(*PLACE, self._offset + i, b"u", b"{}", 0.0) for i in range(events)]
         self._offset += events

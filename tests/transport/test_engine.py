@@ -124,7 +124,7 @@ class World:
             self.progress.take_seeks()
         first = self._ends[place]
         self._ends[place] += count
-        stamp = self.progress.stamp(place, self.progress.epochs())
+        stamp = self.progress.stamp(place, self.progress.epochs(), first + count)
         assert stamp is not None
         return Batch(stamp, [Record(*place, first + i, b"u", b"{}", 0.0) for i in range(count)])
 
@@ -187,6 +187,48 @@ async def test_what_waits_is_processed_together_whatever_partition_it_is_of() ->
     assert {s.membership for s in world.submitted} == {b"member"}
     assert world.telemetry.sizes == [10, 3]
     assert [what for what, _ in world.said] == ["between", "interactions"] * 2
+
+
+async def test_what_was_fetched_together_is_processed_together() -> None:
+    """The first batch to arrive waits for those that were announced with it."""
+    world = World(batch_max=10)
+    async with world.running():
+        world.engine.announce(3)
+        first = await world.offer(world.batch(2, 0), world.batch(2, 1))
+        assert world.processed == []
+        await done(*first, *await world.offer(world.batch(2, 2)))
+        await spin()
+        assert world.processed == [("interactions", span(0, 0, 2) + span(1, 0, 2) + span(2, 0, 2))]
+
+
+async def test_what_never_arrives_is_waited_for_a_moment_only() -> None:
+    """Faust may drop a batch on its way; and a full batch waits for nothing."""
+    world = World(batch_max=10)
+    async with world.running():
+        world.engine.announce(2)
+        await done(*await world.offer(world.batch(2, 0)))
+        await asyncio.sleep(5 * engine_module._TOGETHER_S)
+        assert world.processed == [("interactions", span(0, 0, 2))]
+        world.engine.announce(3)
+        await done(*await world.offer(world.batch(10, 1)))
+        await spin()
+        assert world.processed[1:] == [("interactions", span(1, 0, 10))]
+
+
+async def test_partitions_that_go_while_their_batches_are_waited_for() -> None:
+    """Nothing is processed then, and the engine goes on when it is opened again."""
+    world = World()
+    async with world.running():
+        world.engine.announce(2)
+        await done(*await world.offer(world.batch(2, 0)))
+        await world.engine.drain()
+        await spin()
+        assert world.processed == []
+        await world.engine.open()
+        world.engine.announce(1)
+        await done(*await world.offer(world.batch(2, 1)))
+        await spin()
+        assert world.processed == [("interactions", span(1, 0, 2))]
 
 
 async def test_a_partitions_batches_stay_in_order() -> None:

@@ -195,7 +195,7 @@ class World:
             self.progress.take_seeks()
         first = self._offsets[place]
         self._offsets[place] += events
-        stamp = self.progress.stamp(place, self.progress.epochs())
+        stamp = self.progress.stamp(place, self.progress.epochs(), first + events)
         assert stamp is not None
         batch = self.progress.admit(Batch(stamp, records(place, first, first + events)), 0.0)
         assert batch is not None
@@ -424,11 +424,11 @@ async def read_all(here: World, total: int, sizes: list[int]) -> None:
     here.progress.expect(PLACE, 0, 0.0)
     while (here.progress.safe(PLACE) or 0) < total:
         position = here.progress.take_seeks().get(PLACE, position)
-        stamp = here.progress.stamp(PLACE, here.progress.epochs())
-        if stamp is None or position == total:
+        end = min(position + sizes[count % len(sizes)], total)
+        stamp = None if position == total else here.progress.stamp(PLACE, here.progress.epochs(), end)
+        if stamp is None:
             await asyncio.sleep(0.001)
             continue
-        end = min(position + sizes[count % len(sizes)], total)
         batch = here.progress.admit(Batch(stamp, records(PLACE, position, end)), 0.0)
         position, count = end, count + 1
         if batch is None:

@@ -24,7 +24,7 @@ def begun(offset: int = 100) -> Progress:
 
 def fetch(progress: Progress, first: int, last: int) -> Batch:
     """Return a batch as if it had just been fetched."""
-    stamp = progress.stamp(PLACE, progress.epochs())
+    stamp = progress.stamp(PLACE, progress.epochs(), last + 1)
     assert stamp is not None
     return Batch(stamp, records(first, last))
 
@@ -66,14 +66,21 @@ def test_a_lost_batch_is_read_again_before_what_follows_it() -> None:
     assert process(progress, fetch(progress, 105, 115)) == list(range(105, 116))
 
 
-def test_a_gap_at_the_beginning_of_an_epoch_is_believed() -> None:
-    """Transaction markers and compacted records leave gaps: what a fetch begins with after a seek is what there is."""
+def test_a_gap_in_the_topic_is_believed() -> None:
+    """Transaction markers and compacted records leave gaps, at the beginning of an epoch and later on."""
     progress = begun()
     assert process(progress, fetch(progress, 103, 104)) == [103, 104]
-    gap = fetch(progress, 108, 109)
-    assert process(progress, gap) == []
-    assert progress.take_seeks() == {PLACE: 105}
     assert process(progress, fetch(progress, 108, 109)) == [108, 109]
+    assert progress.take_seeks() == {}
+
+
+def test_a_gap_behind_a_lost_batch_is_read_again() -> None:
+    """Of the first batch of an epoch too: what was fetched and has not arrived here is missed."""
+    progress = begun()
+    fetch(progress, 103, 104)  # never arrives
+    assert process(progress, fetch(progress, 108, 109)) == []
+    assert progress.take_seeks() == {PLACE: 100}
+    assert process(progress, fetch(progress, 103, 109)) == list(range(103, 110))
 
 
 def test_a_fetch_that_began_before_a_seek_is_outdated() -> None:
@@ -82,10 +89,10 @@ def test_a_fetch_that_began_before_a_seek_is_outdated() -> None:
     epochs = progress.epochs()
     stamped = fetch(progress, 100, 101)
     progress.expect(PLACE, 100, now=0.0)
-    assert progress.stamp(PLACE, epochs) is None
+    assert progress.stamp(PLACE, epochs, 102) is None
     assert process(progress, stamped) == []
     # Until the consumer has been put there, no fetch can be good.
-    assert progress.stamp(PLACE, progress.epochs()) is None
+    assert progress.stamp(PLACE, progress.epochs(), 102) is None
     progress.take_seeks()
     assert process(progress, fetch(progress, 100, 101)) == [100, 101]
 
@@ -143,8 +150,8 @@ def test_a_partition_of_another_worker_is_forgotten() -> None:
     progress.forget({PLACE})
     assert process(progress, batch) == []
     assert progress.safe(PLACE) is None
-    assert progress.stamp(PLACE, {}) is None
-    assert Batch(Stamp(1, is_first=True), records(1, 1)).place == PLACE
+    assert progress.stamp(PLACE, {}, 102) is None
+    assert Batch(Stamp(1, after=None), records(1, 1)).place == PLACE
 
 
 def test_what_is_safe_lags_behind_what_comes_next() -> None:
@@ -173,7 +180,7 @@ def test_what_was_undone_is_read_again_from_what_is_safe() -> None:
     epochs, late = progress.epochs(), fetch(progress, 110, 114)
     progress.rewind(PLACE, now=0.0)
     assert progress.take_seeks() == {PLACE: 105}
-    assert progress.stamp(PLACE, epochs) is None
+    assert progress.stamp(PLACE, epochs, 102) is None
     assert process(progress, late) == []
     progress.settle(undone, now=0.0)
     assert progress.safe(PLACE) == 105
@@ -194,7 +201,8 @@ def test_a_batch_on_its_way_while_reading_begins_anew_becomes_safe() -> None:
     progress = begun()
     on_its_way = progress.admit(fetch(progress, 100, 104), now=0.0)
     assert on_its_way is not None
-    assert process(progress, fetch(progress, 107, 108)) == []  # a gap: reading begins anew
+    fetch(progress, 105, 106)  # never arrives
+    assert process(progress, fetch(progress, 107, 108)) == []  # reading begins anew
     assert progress.take_seeks() == {PLACE: 105}
     assert progress.safe(PLACE) == 100
     progress.settle(on_its_way, now=0.0)
@@ -283,7 +291,7 @@ def test_every_record_is_processed_once_and_in_order(steps: list[tuple[int, str]
         if position == end:
             continue
         last = min(position + size, end) - 1
-        stamp = progress.stamp(PLACE, epochs)
+        stamp = progress.stamp(PLACE, epochs, last + 1)
         brought, position = records(position, last), last + 1
         if stamp is None or fate == "lost":
             continue

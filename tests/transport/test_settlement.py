@@ -16,7 +16,7 @@ WAIT_S = 10.0
 def settlement(events: int = 1, *changes: Change, first: int = 0) -> Settlement:
     """Return a settlement of so many events."""
     records = [Record("interactions", 0, first + i, b"u", b"{}", 0.0) for i in range(events)]
-    return Settlement((Batch(Stamp(1, is_first=False), records),), Work(changes=changes), b"m")
+    return Settlement((Batch(Stamp(1, after=0), records),), Work(changes=changes), b"m")
 
 
 def change(key: str, value: str, topic: str = "learners") -> Change:
