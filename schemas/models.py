@@ -129,6 +129,9 @@ class ItemParameters(Emitted):
     answers: Count
     correct: Count
     timed: Count
+    seen: dict[Count, Count] = Field(
+        default_factory=dict, description="Of `training-examples`, by partition: the offset up to which it has counted."
+    )
     version: Count
     updated_at: Moment
 

@@ -11,7 +11,7 @@ Source:
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from schemas import ItemParameters, TrainingExample
@@ -46,6 +46,7 @@ class _Statistic:
     answers: int = 0
     correct: int = 0
     timed: int = 0
+    seen: dict[int, int] = field(default_factory=dict)
 
     @property
     def sigma(self) -> float:
@@ -69,21 +70,34 @@ class ItemStatistics:
                 p.difficulty_logit, max(1 / precision, _LEAST_VAR), math.log(p.discrimination),
                 p.time_intensity, max(1 / (1 / _PRIOR_TIME_VAR + p.timed * 2), _LEAST_TIME_VAR),
                 p.time_sigma**2 * (_SIGMA_WEIGHT + p.timed), p.answers, p.correct, p.timed,
+                dict(p.seen),
             )  # fmt: skip
             self._version = max(self._version, p.version)
 
-    def learn(self, example: TrainingExample) -> None:
-        """Move the parameters of what was answered."""
+    def learn(self, example: TrainingExample, place: tuple[int, int] | None = None) -> None:
+        """
+        Move the parameters of what was answered.
+
+        Args:
+            example: What the model saw, and what happened.
+            place: Partition and offset of the example. What has counted it already, because it was published and then
+                the trainer ended before it committed, is not moved again.
+        """
         ability = example.features[COLUMN["ability"]]
         ability_var = example.features[COLUMN["ability_sd"]] ** 2
         speed = example.features[COLUMN["speed"]]
         keys = chain(example.item_id, example.topic_id, example.difficulty)
         # From the general to the particular: a new statistic starts from its parent as it is now.
-        for place in range(len(keys) - 1, -1, -1):
-            key = keys[place]
+        for level in range(len(keys) - 1, -1, -1):
+            key = keys[level]
             statistic = self._statistics.get(key)
             if statistic is None:
-                statistic = self._statistics[key] = self._child(keys[place + 1])
+                statistic = self._statistics[key] = self._child(keys[level + 1])
+            if place is not None:
+                partition, offset = place
+                if offset < statistic.seen.get(partition, 0):
+                    continue
+                statistic.seen[partition] = offset + 1
             _learn_answer(statistic, example.correct, ability, ability_var)
             if example.response_time_seconds is not None:
                 _learn_time(statistic, example.response_time_seconds, speed)
@@ -116,6 +130,7 @@ class ItemStatistics:
             answers=statistic.answers,
             correct=statistic.correct,
             timed=statistic.timed,
+            seen=dict(statistic.seen),
             version=self._version,
             updated_at=now,
         )

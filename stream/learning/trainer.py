@@ -206,7 +206,7 @@ class Trainer:
                 candidate.met[example.model.version] += 1
         self.metrics.examples.inc()
         if offset >= self.replayed_to.get(partition, 0):
-            self.statistics.learn(example)
+            self.statistics.learn(example, (partition, offset))
 
     def forget(self, user_id: str, at: float) -> None:
         """Drop what is kept of a user; `at` is Kafka's timestamp of the erasure."""
@@ -464,7 +464,11 @@ def _loop(settings: Settings, trainer: Trainer, stopping: list[int]) -> None:
 
 
 def _settle(consumer: Consumer, trainer: Trainer, examples: str) -> None:
-    """Publish what has been learned of items, and only then commit what it was learned from."""
+    """
+    Publish what has been learned of items, and only then commit what it was learned from.
+
+    What is learned again, because the process ended in between, is known by what each record has seen.
+    """
     trainer.publish_items()
     positions = [p for p in consumer.position(consumer.assignment()) if p.offset >= 0]
     for position in positions:

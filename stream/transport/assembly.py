@@ -7,7 +7,7 @@ The worker's composition root adds agents and tables; so does whoever builds ano
 import ssl
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import faust
 
@@ -45,32 +45,7 @@ def assemble(kind: type[A], settings: Settings, telemetry: Telemetry, outbox: Ka
         telemetry: Told of batches, recovery and transactions.
         outbox: Takes what needs no transaction; with at least once, everything.
     """
-    app = kind(
-        settings.group,
-        broker=[f"kafka://{server.strip()}" for server in settings.broker.split(",")],
-        broker_credentials=_credentials(settings),
-        store="memory://",
-        datadir=tempfile.gettempdir(),
-        topic_partitions=settings.partitions,
-        # Topics are made by `stream.transport.topics`, with the settings that state depends on.
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        # Faust's web server would show every table to whoever can reach it.
-        web_enabled=False,
-        consumer_auto_offset_reset="earliest",
-        consumer_group_instance_id=settings.instance_id,
-        broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=settings.heartbeat_s,
-        broker_request_timeout=max(40.0, settings.session_timeout_s + 5),
-        broker_commit_interval=settings.commit_interval_s,
-        # Batches, not events, wait before an agent.
-        stream_buffer_maxsize=16,
-        # A rebalance or a stop waits for what is in hand: see `TransportApp`.
-        stream_wait_empty=True,
-        table_standby_replicas=settings.standby_replicas,
-        producer_threaded=False,
-        TableManager=BatchedTableManager,
-    )
+    app = kind(settings.group, **_options(settings))
     app.batch_max = settings.batch_max
     app.source = Source(settings, 4 * settings.batch_max)
     app.progress = Progress()
@@ -105,6 +80,35 @@ def assemble(kind: type[A], settings: Settings, telemetry: Telemetry, outbox: Ka
 
     app.restoring = Restoring(settings, tables, telemetry, take_over, repair)
     return app
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    """Return how Faust is set up."""
+    return {
+        "broker": [f"kafka://{server.strip()}" for server in settings.broker.split(",")],
+        "broker_credentials": _credentials(settings),
+        "store": "memory://",
+        "datadir": tempfile.gettempdir(),
+        "topic_partitions": settings.partitions,
+        # Topics are made by `stream.transport.topics`, with the settings that state depends on.
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        # Faust's web server would show every table to whoever can reach it.
+        "web_enabled": False,
+        "consumer_auto_offset_reset": "earliest",
+        "consumer_group_instance_id": settings.instance_id,
+        "broker_session_timeout": settings.session_timeout_s,
+        "broker_heartbeat_interval": settings.heartbeat_s,
+        "broker_request_timeout": max(40.0, settings.session_timeout_s + 5),
+        "broker_commit_interval": settings.commit_interval_s,
+        # Batches, not events, wait before an agent.
+        "stream_buffer_maxsize": 16,
+        # A rebalance or a stop waits for what is in hand: see `TransportApp`.
+        "stream_wait_empty": True,
+        "table_standby_replicas": settings.standby_replicas,
+        "producer_threaded": False,
+        "TableManager": BatchedTableManager,
+    }
 
 
 def _speaks(app: TransportApp) -> Callable[[Sequence[Settlement]], None]:

@@ -31,8 +31,8 @@ def client_config(settings: Settings) -> Config:
         "bootstrap.servers": settings.broker,
         "security.protocol": settings.security_protocol,
         "log.connection.close": False,
-        # Our own log says what matters; librdkafka's lines would break into the terminal view.
-        "log_level": 3,
+        # Our own log says what matters; librdkafka's lines, one for each attempt to connect, would break into it.
+        "log_level": 2,
     }
     if settings.security_protocol.startswith("SASL"):
         config["sasl.mechanism"] = settings.sasl_mechanism

@@ -44,8 +44,6 @@ class Source:
                 "queued.max.messages.kbytes": _QUEUED_KB,
                 # Behind a backlog it goes on fetching after a moment, not after a second.
                 "fetch.queue.backoff.ms": 10,
-                # Without it every lost connection is a line on stderr.
-                "error_cb": lambda error: log.debug("source.connection", reason=error.str()),
             }
         )
         self._thread = ThreadPoolExecutor(1, "source")

@@ -6,7 +6,6 @@ What of the list has its test elsewhere: SIGTERM right after sending (a threaded
 kill -9 between changelog and commit (a replay that counts twice) stand in `test_recovery`.
 """
 
-import sys
 from collections.abc import Callable
 
 import orjson
@@ -17,16 +16,19 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from stream.ports import Record
 from stream.transport.clients import client_config, consumer_config, producer_config
 from stream.transport.topics import TABLES, changelog
-from tests.broker.process import ServerProcess
 from tests.flow.system import (
     PARTITIONS,
-    Message,
     System,
     answer,
     answers_before,
+    await_committed,
     await_effect,
     both_guarantees,
-    text_of,
+    committed,
+    ends,
+    exit_status,
+    prepare,
+    rounds,
 )
 
 pytestmark = [pytest.mark.timeout(150), pytest.mark.long]
@@ -70,56 +72,6 @@ async def fail(coordinator, assignment, offsets):
     return await commit(coordinator, assignment, offsets)
 GroupCoordinator._do_commit_offsets = fail
 """
-
-
-def prepare(system: System, name: str, patch: str = "", **options: object) -> ServerProcess:
-    """Have `system.start(name)` run a worker that executes these lines first, with settings of its own."""
-    given = {f"STREAM_{key.upper()}": text_of(value) for key, value in options.items()}
-    variables = [f"{key}={value}" for key, value in (system.environment(name) | given).items()]
-    code = f"{patch}\nfrom stream.cli import main\nmain(['worker'])\n"
-    system.processes[name] = ServerProcess(name, ["env", *variables, sys.executable, "-c", code], folder=system.folder)
-    return system.processes[name]
-
-
-def exit_status(system: System, name: str, within_s: float = 45.0) -> int:
-    """Return the exit status of a process that ends by itself."""
-    process = system.processes[name]
-    assert process._process is not None
-    status = process._process.wait(within_s)
-    process.kill()
-    return status
-
-
-def committed(system: System) -> dict[int, int]:
-    """Return the group's committed offsets on `interactions`, by partition; 0 where there are none."""
-    settings = system.settings
-    consumer = Consumer(consumer_config(settings, settings.group))
-    try:
-        places = [TopicPartition(settings.topic("interactions"), p) for p in range(PARTITIONS)]
-        return {place.partition: max(place.offset, 0) for place in consumer.committed(places, timeout=10)}
-    finally:
-        consumer.close()
-
-
-def ends(system: System, topic: str) -> dict[int, int]:
-    """Return where the partitions of a topic end, by its name on the broker."""
-    consumer = Consumer(consumer_config(system.settings, system.prefix + "reader"))
-    try:
-        return {p: consumer.get_watermark_offsets(TopicPartition(topic, p))[1] for p in range(PARTITIONS)}
-    finally:
-        consumer.close()
-
-
-def await_committed(system: System) -> dict[int, int]:
-    """Return the committed offsets once they are the ends of the source topic."""
-    wanted = ends(system, system.settings.topic("interactions"))
-    await_effect(lambda: committed(system) == wanted, within_s=30)
-    return wanted
-
-
-def rounds(users: int, answers: int, first: int = 0) -> list[tuple[str, Message]]:
-    """Return answers of users in turn."""
-    return [answer(f"user-{user}", number) for number in range(first, first + answers) for user in range(users)]
 
 
 def transactional(system: System, name: str = "writer") -> Producer:

@@ -7,8 +7,7 @@ from collections import Counter
 
 import pytest
 
-from tests.flow.system import Message, System, both_guarantees, distinct
-from tests.flow.test_defects import await_committed, exit_status, prepare, rounds
+from tests.flow.system import Message, System, await_committed, both_guarantees, distinct, exit_status, prepare, rounds
 from tests.flow.test_recovery import assert_counted_exactly
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.long]

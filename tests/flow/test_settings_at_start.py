@@ -10,8 +10,7 @@ import pytest
 
 from stream.transport.topics import changelog
 from tests.broker.kafka import KafkaServer
-from tests.flow.system import PARTITIONS, System
-from tests.flow.test_defects import exit_status, prepare
+from tests.flow.system import PARTITIONS, System, exit_status, prepare
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from schemas import TrainingExample
+from schemas import ItemParameters, TrainingExample
 from stream.learning.item_statistics import ItemStatistics
 from stream.models.features import COUNT
 from stream.models.items import POPULATION, Key, chain, key_of
@@ -48,6 +48,14 @@ def learned(*examples: TrainingExample) -> ItemStatistics:
     for each in examples:
         statistics.learn(each)
     return statistics
+
+
+def restarted(statistics: ItemStatistics) -> ItemStatistics:
+    """Return statistics that have read, as JSON, what these have published."""
+    after = ItemStatistics()
+    read = [ItemParameters.model_validate_json(p.model_dump_json()) for p in statistics.publish(NOW)]
+    after.restore((key_of(p), p) for p in read)
+    return after
 
 
 def difficulty(statistics: ItemStatistics, key: Key) -> float:
@@ -159,3 +167,23 @@ def test_parameters_stay_in_range() -> None:
             assert abs(parameters.difficulty_logit) < 20
             assert 0.4 <= parameters.discrimination <= 2.5 + 1e-9
             assert 0.05 < parameters.time_sigma < 3
+
+
+def test_what_was_published_and_not_committed_counts_once() -> None:
+    """Whatever of it was published: each record knows what it has seen, of each partition by itself."""
+    before = ItemStatistics()
+    for offset in range(10):
+        before.learn(example(offset, item=f"i-{offset % 2}"), (0, offset))
+    published = before.publish(NOW)
+    after = ItemStatistics()
+    # One record did not get there: it is what it was before, and learns again.
+    after.restore((key_of(p), p) for p in published if p.item_id != "i-0")
+    for offset in range(12):
+        after.learn(example(offset, item=f"i-{offset % 2}"), (0, offset))
+    after.learn(example(100, item="i-0"), (1, 0))
+    assert {key: after._parameters(key, NOW).answers for key in [("i-0", None, None), ("i-1", None, None), TOPIC]} == {
+        ("i-0", None, None): 7,
+        ("i-1", None, None): 6,
+        TOPIC: 13,
+    }
+    assert restarted(after)._parameters(TOPIC, NOW).seen == {0: 12, 1: 1}
