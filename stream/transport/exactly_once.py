@@ -37,6 +37,9 @@ _GRACE_S = 0.5
 _POLL_S = 0.05
 _BACKOFF_S = 0.2
 
+_LIMIT = 4
+"""Sessions after which calls of the client are given up: the broker has ended the transaction after one."""
+
 _ABORTS_MAX = 20
 """So many aborted transactions one after the other are no accident."""
 
@@ -153,7 +156,6 @@ class ExactlyOnce:
 
     async def _transact(self, group: Sequence[Settlement]) -> None:
         """Send and commit a group, or raise `AbortedError` when it has been aborted."""
-        loop = asyncio.get_running_loop()
         now = datetime.now(UTC).isoformat()
         async with self._busy:
             try:
@@ -166,10 +168,29 @@ class ExactlyOnce:
                 offsets = {batch.place: batch.end for settlement in group for batch in settlement.batches}
                 untouched = {partition for _, partition in offsets} - {change.partition for change in changes}
                 self._outbox.send_changes(self._traces(untouched))
-                await loop.run_in_executor(None, self._commit, offsets, group[0].membership)
+                await self._answered(self._commit, offsets, group[0].membership)
             except (KafkaException, DeliveryError) as error:
-                await loop.run_in_executor(None, self._abort, error)
+                await self._answered(self._abort, error)
                 raise AbortedError(str(error)) from error
+
+    async def _answered(self, call: Callable[..., None], *args: object) -> None:
+        """
+        Call the client on a thread.
+
+        Raises:
+            TransactionError: If it does not come back. It should, with an error; around a restart of the broker it once
+                did not, and a worker that waits for it for ever is worse than one that starts again. The broker has
+                ended the transaction long before.
+        """
+        limit_s = _LIMIT * self._timeout_s + _CALL_S
+        work = asyncio.get_running_loop().run_in_executor(None, call, *args)
+        done, _ = await asyncio.wait({work}, timeout=limit_s)
+        if not done:
+            raise TransactionError(
+                f"the Kafka client has not come back from a transaction for {limit_s:.0f} s, though its calls were "
+                "given less: restart the worker"
+            )
+        work.result()
 
     def _traces(self, partitions: set[int]) -> list[Change]:
         """
@@ -231,8 +252,14 @@ class ExactlyOnce:
         # A thread cannot be cancelled, and there is but one producer: whoever comes next waits for its end.
         async with self._busy:
             work = loop.run_in_executor(None, self._take_over, sorted(partitions), place_in_group, given_up)
+            limit_s = _LIMIT * self._timeout_s + 2 * _INIT_S
             try:
-                return await asyncio.shield(work)
+                return await asyncio.wait_for(asyncio.shield(work), limit_s)
+            except TimeoutError as error:
+                raise TransactionError(
+                    f"partitions could not be taken over in {limit_s:.0f} s, though its calls were given less: "
+                    "restart the worker"
+                ) from error
             except asyncio.CancelledError:
                 given_up.set()
                 await asyncio.wait({work})

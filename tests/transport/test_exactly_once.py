@@ -388,6 +388,19 @@ async def test_a_fenced_worker_ends(here: World, kind: str) -> None:
     assert here.progress.safe(PLACE) == 0
 
 
+async def test_a_client_that_does_not_come_back_ends_the_worker(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it did once around a restart of the broker: nothing is settled, and nothing waits for ever."""
+    monkeypatch.setattr(exactly_once, "_LIMIT", 0)
+    monkeypatch.setattr(exactly_once, "_CALL_S", 0.1)
+    here.producer.gate.clear()
+    async with here.running() as task:
+        await here.guarantee.submit(here.settlement("a"))
+        with pytest.raises(TransactionError, match="has not come back"):
+            await done(task)
+    assert here.said == []
+    assert here.progress.safe(PLACE) == 0
+
+
 async def test_aborts_without_end_are_no_accident(here: World) -> None:
     """One abort after the other ends the process; a commit in between begins the count anew."""
     most = exactly_once._ABORTS_MAX
