@@ -37,7 +37,7 @@ _GRACE_S = 0.5
 _POLL_S = 0.05
 _BACKOFF_S = 0.2
 
-_LIMIT = 4
+_LIMIT = 2
 """Sessions after which calls of the client are given up: the broker has ended the transaction after one."""
 
 _ABORTS_MAX = 20
@@ -178,9 +178,10 @@ class ExactlyOnce:
         Call the client on a thread.
 
         Raises:
-            TransactionError: If it does not come back. It should, with an error; around a restart of the broker it once
-                did not, and a worker that waits for it for ever is worse than one that starts again. The broker has
-                ended the transaction long before.
+            TransactionError: If it does not come back. librdkafka 2.16 can wait for ever for the group's coordinator
+                when the broker has been away, whatever time it was given (its issues 5456 and 5511). A worker that
+                starts again is better than one that waits; the broker has ended the transaction long before. Can go
+                when they are mended.
         """
         limit_s = _LIMIT * self._timeout_s + _CALL_S
         work = asyncio.get_running_loop().run_in_executor(None, call, *args)
