@@ -82,7 +82,7 @@ class Engine:
 
     def announce(self, batches: int) -> None:
         """Expect so many batches, fetched together, on their way through Faust: they are worth a moment's wait."""
-        self._announced = batches
+        self._announced = max(self._announced, 0) + batches
 
     async def offer(self, batch: Batch) -> None:
         """Take a batch, and return when there is room for the next."""
@@ -121,7 +121,7 @@ class Engine:
 
     def _clear(self) -> None:
         self._inbox.clear()
-        self._fetched = 0
+        self._fetched = self._announced = 0
 
     async def _run(self) -> None:
         await self.ready()

@@ -17,10 +17,11 @@ from uuid import uuid4
 
 import structlog
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from stream.errors import DeliveryError, TransactionError, UserError
 from stream.settings import Settings
-from stream.transport.clients import consumer_config, producer_config
+from stream.transport.clients import client_config, consumer_config, producer_config
 from stream.transport.offsets import committed, ends, starts
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.progress import Progress
@@ -37,8 +38,8 @@ _GRACE_S = 0.5
 _POLL_S = 0.05
 _BACKOFF_S = 0.2
 
-_LIMIT = 2
-"""Sessions after which calls of the client are given up: the broker has ended the transaction after one."""
+_LIMIT = 4
+"""Sessions after which a transaction's calls are given up: two for the flush, one for offsets and commit each."""
 
 _ABORTS_MAX = 20
 """So many aborted transactions one after the other are no accident."""
@@ -183,13 +184,13 @@ class ExactlyOnce:
                 starts again is better than one that waits; the broker has ended the transaction long before. Can go
                 when they are mended.
         """
-        limit_s = _LIMIT * self._timeout_s + _CALL_S
+        limit_s = _LIMIT * self._timeout_s + 2 * _CALL_S
         work = asyncio.get_running_loop().run_in_executor(None, call, *args)
         done, _ = await asyncio.wait({work}, timeout=limit_s)
         if not done:
             raise TransactionError(
-                f"the Kafka client has not come back from a transaction for {limit_s:.0f} s, though its calls were "
-                "given less: restart the worker"
+                f"the Kafka client has not come back from a transaction for {limit_s:.0f} s, which is more than its "
+                "calls were given: restart the worker"
             )
         work.result()
 
@@ -207,7 +208,8 @@ class ExactlyOnce:
         # after we have lost our partitions escapes whoever takes them over.
         self._outbox.flush_now()
         positions = [TopicPartition(*place, offset, self._id) for place, offset in offsets.items()]
-        within_s = 2 * self._timeout_s
+        # After a session the broker has ended the transaction.
+        within_s = self._timeout_s
         # Given all its time at once: an attempt that has timed out costs the transaction.
         _retried(lambda _: self._producer.send_offsets_to_transaction(positions, place_in_group, within_s), within_s)
         _retried(self._producer.commit_transaction, within_s)
@@ -215,7 +217,7 @@ class ExactlyOnce:
     def _abort(self, cause: Exception) -> None:
         """Abort the transaction; raises `TransactionError` if that cannot be, which ends the process."""
         try:
-            _retried(self._producer.abort_transaction, 2 * self._timeout_s)
+            _retried(self._producer.abort_transaction, self._timeout_s)
         except KafkaException as error:
             raise TransactionError(
                 f"a transaction failed ({cause}) and could not be aborted: {error.args[0].str()}"
@@ -245,7 +247,9 @@ class ExactlyOnce:
         Fence whoever owned these partitions before, and put our name to them; see `Guarantee`.
 
         Raises:
-            TransactionError: If an open transaction on a changelog does not end, or we may not commit.
+            TransactionError: If an open transaction on a changelog does not end, we may not commit, or the client does
+                not come back.
+            DeliveryError: If the broker does not tell offsets.
         """
         if not partitions:
             return True
@@ -255,33 +259,38 @@ class ExactlyOnce:
             work = loop.run_in_executor(None, self._take_over, sorted(partitions), place_in_group, given_up)
             limit_s = _LIMIT * self._timeout_s + 2 * _INIT_S
             try:
-                return await asyncio.wait_for(asyncio.shield(work), limit_s)
-            except TimeoutError as error:
-                raise TransactionError(
-                    f"partitions could not be taken over in {limit_s:.0f} s, though its calls were given less: "
-                    "restart the worker"
-                ) from error
+                done, _ = await asyncio.wait({work}, timeout=limit_s)
             except asyncio.CancelledError:
                 given_up.set()
-                await asyncio.wait({work})
-                raise
+                done, _ = await asyncio.wait({work}, timeout=_LIMIT * self._timeout_s + _INIT_S)
+                if done:
+                    raise
+            if not done:
+                raise TransactionError(
+                    "the Kafka client has not come back from taking partitions over, whatever time it was given: "
+                    "restart the worker"
+                )
+            return work.result()
 
     def _take_over(self, partitions: Sequence[int], place_in_group: bytes, given_up: threading.Event) -> bool:
+        admin = AdminClient(client_config(self._settings))
         # Whom to fence is told by what was committed last, be a transaction open or not.
         source = self._settings.topic("interactions")
         places = [(source, partition) for partition in partitions]
         last = committed(self._settings, places, stable=False)
         previous = {place.partition: place.metadata for place in last if place.metadata}
-        self._await_closed(partitions, previous, given_up)
+        self._await_closed(admin, partitions, previous, given_up)
         # Read again when nothing is open, and only when the broker calls it stable: the owner before may have committed
         # in the meantime, and what he has committed must not be taken back.
         stable = committed(self._settings, places, stable=True)
         return not given_up.is_set() and self._claim(stable, place_in_group)
 
-    def _await_closed(self, partitions: Sequence[int], previous: Mapping[int, str], given_up: threading.Event) -> None:
+    def _await_closed(
+        self, admin: AdminClient, partitions: Sequence[int], previous: Mapping[int, str], given_up: threading.Event
+    ) -> None:
         """Return when no transaction is open on the changelogs of the partitions, or nobody waits for it any more."""
         started, fenced = time.monotonic(), set[str]()
-        while (waiting := self._open(partitions)) and not given_up.is_set():
+        while (waiting := self._open(admin, partitions)) and not given_up.is_set():
             waited_s = time.monotonic() - started
             if waited_s > _GRACE_S:
                 for owner in {previous[p] for p in waiting if p in previous} - fenced - {self._id}:
@@ -295,12 +304,12 @@ class ExactlyOnce:
                 )
             time.sleep(_POLL_S)
 
-    def _open(self, partitions: Sequence[int]) -> set[int]:
+    def _open(self, admin: AdminClient, partitions: Sequence[int]) -> set[int]:
         """Return the partitions on which a transaction is open: their last stable offset is not their end."""
         places = [(changelog(self._settings, table), partition) for table in TABLES for partition in partitions]
         # In this order: what is stable may move on in between, and then it is at least as far.
-        last = ends(self._settings, places)
-        stable = ends(self._settings, places, stable=True)
+        last = ends(self._settings, places, admin=admin)
+        stable = ends(self._settings, places, stable=True, admin=admin)
         return {partition for (topic, partition), end in last.items() if stable[topic, partition] < end}
 
     def _claim(self, stable: Sequence[TopicPartition], place_in_group: bytes) -> bool:

@@ -106,13 +106,14 @@ class _Consumer(driver.Consumer):
         """
         if not self.flow_active:
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
-        if self.should_stop:
+        if self.should_stop or self._ours.source.is_closed:
+            await asyncio.sleep(_WAIT_S)
             return
         # As far as the driver can tell we fetch through it: else it would leave the group after a while.
         with self._thread._ensure_consumer()._subscription.fetch_context():  # noqa: SLF001 (nothing public says so)
             pass
         stamped = await self._fetch(min(timeout, _WAIT_S))
-        if self.should_stop or not self.flow_active:
+        if self.should_stop or self._ours.source.is_closed or not self.flow_active:
             return
         generation = self.app.consumer_generation_id
         self._ours.engine.announce(len(stamped))
@@ -123,21 +124,10 @@ class _Consumer(driver.Consumer):
 
     async def _fetch(self, timeout_s: float) -> list[Batch]:
         """Return what has arrived since, stamped; what is lost from here on will be missed."""
-        source, progress = self._ours.source, self._ours.progress
-        fetched: Fetched = {}
-        if self._waiting is None:
-            self._read_where_wanted()
-            epochs = progress.epochs()
-            fetched = source.fetched()
-            if not fetched:
-                self._waiting = epochs, source.begin_wait(timeout_s)
+        progress = self._ours.progress
         try:
-            if self._waiting is not None:
-                # Whoever cancels us leaves it to the next call, with the epochs at which it began.
-                epochs, waiting = self._waiting
-                fetched = await asyncio.shield(asyncio.wrap_future(waiting))
-                self._waiting = None
-        except DeliveryError as error:
+            epochs, fetched = await self._fetched(timeout_s)
+        except Exception as error:  # (in Faust's hands it might end in a worker that lives and does nothing)
             stop_now(error)
             raise
         size = self._ours.batch_max
@@ -149,6 +139,22 @@ class _Consumer(driver.Consumer):
                 if stamp is not None:
                     batches.append(Batch(stamp, part))
         return batches
+
+    async def _fetched(self, timeout_s: float) -> tuple[Mapping[Place, int], Fetched]:
+        """Return what has arrived, and the epochs at which fetching it began."""
+        source = self._ours.source
+        if self._waiting is None:
+            self._read_where_wanted()
+            epochs = self._ours.progress.epochs()
+            fetched = source.fetched()
+            if fetched:
+                return epochs, fetched
+            self._waiting = epochs, source.begin_wait(timeout_s)
+        # Whoever cancels us leaves the wait to the next call, with the epochs at which it began.
+        epochs, waiting = self._waiting
+        fetched = await asyncio.shield(asyncio.wrap_future(waiting))
+        self._waiting = None
+        return epochs, fetched
 
     def _read_where_wanted(self) -> None:
         """Move here, between two fetches, and nowhere else: so no fetch can run beside it."""
@@ -268,6 +274,8 @@ class TransportApp(faust.App):
     async def on_stop(self) -> None:
         """Finish and commit what is in hand, then end."""
         await super().on_stop()
+        # Faust has stopped the fetcher already, but not that of a worker without partitions.
+        self.source.is_closed = True
         await asyncio.get_running_loop().run_in_executor(None, self.source.close)
         self.engine.stop()
         self.vigil.stop()

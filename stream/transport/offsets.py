@@ -58,7 +58,9 @@ def starts(settings: Settings, places: Iterable[Place]) -> dict[Place, int]:
     return _bounds(settings, places, _START, IsolationLevel.READ_UNCOMMITTED)
 
 
-def ends(settings: Settings, places: Iterable[Place], *, stable: bool = False) -> dict[Place, int]:
+def ends(
+    settings: Settings, places: Iterable[Place], *, stable: bool = False, admin: AdminClient | None = None
+) -> dict[Place, int]:
     """
     Return the offset behind the last record of each partition; blocks, and raises `DeliveryError` as `committed` does.
 
@@ -66,23 +68,29 @@ def ends(settings: Settings, places: Iterable[Place], *, stable: bool = False) -
         settings: Broker.
         places: Topics and partitions.
         stable: Not further than where the first open transaction begins.
+        admin: Whom to ask, for whoever asks again and again; a client of its own if not given.
     """
-    return _bounds(settings, places, _END, IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED)
+    isolation = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
+    return _bounds(settings, places, _END, isolation, admin)
 
 
 def _bounds(
-    settings: Settings, places: Iterable[Place], spec: OffsetSpec, isolation: IsolationLevel
+    settings: Settings,
+    places: Iterable[Place],
+    spec: OffsetSpec,
+    isolation: IsolationLevel,
+    admin: AdminClient | None = None,
 ) -> dict[Place, int]:
     wanted = {TopicPartition(*place): spec for place in places}
     if not wanted:
         return {}
-    admin = AdminClient(client_config(settings))
+    asked = admin or AdminClient(client_config(settings))
 
     def ask() -> dict[Place, int]:
-        futures = admin.list_offsets(wanted, isolation_level=isolation, request_timeout=_CALL_S)
+        futures = asked.list_offsets(wanted, isolation_level=isolation, request_timeout=_CALL_S)
         return {(place.topic, place.partition): future.result().offset for place, future in futures.items()}
 
-    return _asked(ask, "the ends of topics")
+    return _asked(ask, "where topics begin and end")
 
 
 def _asked(ask: Callable[[], T], what: str) -> T:

@@ -2,8 +2,8 @@
 Where each partition stands: what is safe, what must come next, and what has to be read again.
 
 Pure: no Kafka, no clock of its own. Between a fetch and an agent Faust may drop messages without a word (a suspended
-    flow, a changed generation, a cancelled callback), and a seek may run beside a fetch. So every batch is held
-    against the offset that must come next; what does not fit is dropped here, and read again.
+flow, a changed generation, a cancelled callback). So every batch is held against the offset that must come next; what
+does not fit is dropped here, and read again.
 """
 
 from collections.abc import Mapping

@@ -30,7 +30,7 @@ _QUEUED_KB = 16_384
 
 class Source:
     """
-    The assigned partitions of the source topics: one call at a time, from one thread.
+    The assigned partitions of the source topics: one call at a time, and none while a wait has not ended.
 
     Args:
         settings: Broker, sizes.
@@ -49,6 +49,8 @@ class Source:
         self._thread = ThreadPoolExecutor(1, "source")
         self._most = most
         self._reading: set[Place] = set()
+        self.is_closed = False
+        """Whether no more calls may be made."""
 
     def read_from(self, offsets: Mapping[Place, int], assigned: AbstractSet[Place]) -> None:
         """
@@ -106,7 +108,7 @@ class Source:
         return max(ends[1], 0) if ends else 0
 
     def close(self) -> None:
-        """End the client, after a wait that has begun."""
+        """End the client, after a wait that has begun; `is_closed` must have been set by whoever makes the calls."""
         self._thread.submit(self._consumer.close).result()
         self._thread.shutdown()
 

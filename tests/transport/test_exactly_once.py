@@ -365,8 +365,8 @@ async def test_what_trying_again_helps_against_is_tried_again(here: World) -> No
 
 
 async def test_trying_again_has_an_end(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After two sessions the transaction is aborted."""
-    moments = iter([0.0, 10.0, 20.0, 20.1, 30.0, 30.0])
+    """After a session the transaction is aborted."""
+    moments = iter([0.0, 5.0, 10.0, 10.1, 30.0, 30.0])
     monkeypatch.setattr("stream.transport.exactly_once.time.monotonic", lambda: next(moments, 99.0))
     here.producer.errors = {"offsets": [passing() for _ in range(50)]}
     settlement = here.settlement("a")

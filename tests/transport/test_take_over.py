@@ -1,16 +1,18 @@
 """`ExactlyOnce.take_over` on the real broker: who owned partitions before is fenced, and what he committed stays."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from stream.errors import TransactionError
 from stream.settings import Settings
 from stream.transport import exactly_once
-from stream.transport.clients import consumer_config
+from stream.transport.clients import client_config, consumer_config
 from stream.transport.exactly_once import ExactlyOnce, fence, membership, transaction_config
 from stream.transport.offsets import committed
 from stream.transport.progress import Progress
@@ -114,9 +116,9 @@ async def test_an_open_transaction_of_the_owner_before_is_ended(
     previous = Previous(settings)
     previous.commit(member, 7)
     previous.open()
-    assert worker._open([0, 1]) == {0}
+    assert worker._open(AdminClient(client_config(settings)), [0, 1]) == {0}
     assert await worker.take_over({0, 1}, member.consumer_group_metadata())
-    assert worker._open([0, 1]) == set()
+    assert worker._open(AdminClient(client_config(settings)), [0, 1]) == set()
     with pytest.raises(KafkaException):
         previous.producer.commit_transaction(WAIT_S)
     assert names(settings)[0] == (7, f"{settings.group}/w-2")
@@ -181,6 +183,25 @@ async def test_whoever_gives_up_waits_for_the_thread(
         await asyncio.wait_for(taken, WAIT_S)
     assert claims == []
     assert not worker._busy.locked()
+
+
+async def test_a_client_that_never_comes_back_ends_the_worker(
+    settings: Settings, worker: ExactlyOnce, member: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waited for, and when another rebalance has given it up too."""
+    gate = threading.Event()
+    monkeypatch.setattr(exactly_once, "_LIMIT", 0)
+    monkeypatch.setattr(exactly_once, "_INIT_S", 0.2)
+    monkeypatch.setattr(worker, "_take_over", lambda *_: gate.wait(WAIT_S))
+    with pytest.raises(TransactionError, match="has not come back"):
+        await worker.take_over({0}, member.consumer_group_metadata())
+    taken = asyncio.ensure_future(worker.take_over({0}, member.consumer_group_metadata()))
+    await asyncio.sleep(0.05)
+    taken.cancel()
+    with pytest.raises(TransactionError, match="has not come back"):
+        await asyncio.wait_for(taken, WAIT_S)
+    assert not worker._busy.locked()
+    gate.set()
 
 
 def test_fencing_is_for_good(settings: Settings) -> None:
