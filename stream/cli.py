@@ -202,6 +202,53 @@ def train(file: Path, out: Path, epochs: int, seed: int) -> None:
     click.echo(f"{out}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
 
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--task", type=click.Choice(["knowledge"]), default="knowledge", show_default=True, expose_value=False,
+    help="What is predicted; risk comes later.",
+)  # fmt: skip
+@click.option(
+    "--protocol", type=click.Choice(["user-split"]), default="user-split", show_default=True, expose_value=False,
+    help="What is held out; progressive comes later.",
+)  # fmt: skip
+@click.option("--seed", type=int, default=42, show_default=True, help="Of the split and of everything random.")
+@click.option(
+    "--models",
+    type=click.Choice(["serving", "all"]),
+    default="serving",
+    show_default=True,
+    help="The model that would serve, or the reference models beside it.",
+)
+@click.option("--report", type=click.Path(path_type=Path), help="Write the figures as JSON.")
+@click.option("--predictions", type=click.Path(path_type=Path), help="Write what was said of each answer, .csv.gz.")
+@click.option(
+    "--epochs", type=click.IntRange(1, 1000), default=30, show_default=True, help="Passes over the file, at most."
+)
+def evaluate(
+    file: Path,
+    seed: int,
+    models: str,
+    report: Path | None,
+    predictions: Path | None,
+    epochs: int,
+) -> None:
+    """
+    Say how good predictions are on a file of past answers: train on some users, predict others.
+
+    Example: stream evaluate answers.csv.gz --models all --report evaluation.json
+    """  # fmt: skip
+    _needs_torch()
+    from stream.learning.evaluation import evaluate_file
+
+    settings = _settings()
+    _log(settings)
+    evaluate_file(
+        file, seed=seed, everything=models == "all", epochs=epochs, learning_rate=settings.learning_rate,
+        report=report, predictions=predictions, tell=click.echo,
+    )  # fmt: skip
+
+
 @main.group()
 def topics() -> None:
     """Create topics, or check them."""

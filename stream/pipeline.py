@@ -264,7 +264,7 @@ def _answer(
     user = np.concatenate([np.arange(B), np.arange(B).repeat([len(each.all) for each in asked])])
     is_after = np.arange(len(user)) >= B
     asked_at = answers.at[user]
-    asked_at[:B] = answers.asked_at
+    asked_at[:B] = answers.asked_at(before["last_at"])
     flat = list(chain(answered, *(each.all for each in asked)))
     questions = _questions(flat, user + B * is_after, asked_at, answers.skills, models)
     belief = lnirt.believe(states.reshape(-1), questions.row, questions.parameters)

@@ -8,7 +8,6 @@ import torch
 
 from schemas import TrainingExample
 from stream.demo.simulator import simulate
-from stream.learning import offline
 from stream.learning.network import Network, Shape, export
 from stream.learning.runs import Buffer
 from stream.learning.update import shape_for, train
@@ -16,6 +15,7 @@ from stream.models.dkt import Dkt
 from stream.models.fallback import Fallback
 from stream.models.runtime import Graph
 from stream.ports import Identity
+from tests.live import examples
 from tests.worlds import TOPIC_NAMES
 
 ANSWERS = 6_000
@@ -69,7 +69,7 @@ def random_dkt() -> Dkt:
 def simulated_examples() -> tuple[TrainingExample, ...]:
     """Return training examples of simulated learners, the fallback serving."""
     events = (event for topic, event in simulate(1, answers=ANSWERS) if topic == "interactions")
-    return tuple(offline.examples(events))
+    return tuple(examples(events))
 
 
 def buffer_of(examples: tuple[TrainingExample, ...]) -> Buffer:

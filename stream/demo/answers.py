@@ -135,8 +135,12 @@ def as_interactions(file: AnswersFile) -> Iterator[dict[str, Any]]:
             yield _interaction(file.digest, answer, answer.at or 0.0, {})
     else:
         for turn, answer in _in_turns(file.answers):
-            made_up_at = _MADE_UP_START_S + turn * _MADE_UP_TURN_S
-            yield _interaction(file.digest, answer, made_up_at, {"timestamp_made_up": True})
+            yield _interaction(file.digest, answer, made_up_moment(turn), {"timestamp_made_up": True})
+
+
+def made_up_moment(turn: int) -> float:
+    """Return the moment, in seconds since the epoch, of a user's answer in a file without timestamps."""
+    return _MADE_UP_START_S + turn * _MADE_UP_TURN_S
 
 
 def _in_turns(answers: list[Answer]) -> Iterator[tuple[int, Answer]]:

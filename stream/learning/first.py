@@ -4,16 +4,19 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from stream.demo.answers import as_interactions, read_answers
+from stream.demo.answers import read_answers
 from stream.errors import UserError
-from stream.learning.offline import examples, fit
-from stream.learning.runs import Buffer
+from stream.learning.history import TRAINING, VALIDATION, History, prepare
+from stream.learning.offline import fit, runs_of
 from stream.learning.update import Wish, publish
+from stream.models.artifacts import Span
 from stream.models.dkt import KNOWLEDGE
 
-_RUN = 400
+_HELD_OUT = 10
+"""One in so many users is held out: they say when training is over."""
 
 
 def train_file(
@@ -32,15 +35,18 @@ def train_file(
         raise UserError(f"{out}: exists already; choose another folder for --out")
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     answers = read_answers(file)
-    buffer = Buffer(len(answers.answers), _RUN)
-    total = len(answers.answers)
-    for done, example in enumerate(examples(as_interactions(answers)), 1):
-        buffer.add(example)
-        if done % 10_000 == 0 or done == total:
-            tell(f"read {done} of {total} answers")
-    network, figures = fit(buffer, epochs, learning_rate, seed, tell)
+    history = History.of(answers)
+    if history.users < _HELD_OUT:
+        raise UserError(f"{file}: expected answers of at least {_HELD_OUT} users to learn from, found {history.users}")
+    part = np.full(history.users, TRAINING, np.int8)
+    part[np.random.default_rng(seed).permutation(history.users)[: history.users // _HELD_OUT]] = VALIDATION
+    known = prepare(history, part, seed)
+    tell(f"read {len(history.user)} answers of {history.users} users")
+    training, validation = (runs_of(history, known.features, part == which) for which in (TRAINING, VALIDATION))
+    network, figures = fit(training, validation, len(history.names), epochs, learning_rate, seed, tell)
     version = int(out.name[1:]) if out.name[:1] == "v" and out.name[1:].isdigit() else 1
-    wish = Wish(KNOWLEDGE, version, out, buffer.runs(), buffer.skills, None, None, 0.0, learning_rate, seed)
     state_format = f"lstm-{network.shape.layers}x{network.shape.hidden}-{KNOWLEDGE}-file-{answers.digest[:12]}-{seed}"
-    publish(network, out, wish, state_format, figures)
+    span = Span(answers=int(training.there.sum()), users=int((part == TRAINING).sum()))
+    wish = Wish(KNOWLEDGE, version, out, training, history.names, None, None, 0.0, learning_rate, seed)
+    publish(network, out, wish, state_format, figures, span)
     return figures

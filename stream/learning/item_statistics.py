@@ -10,7 +10,7 @@ Source:
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -74,6 +74,18 @@ class ItemStatistics:
             )  # fmt: skip
             self._version = max(self._version, p.version)
 
+    def forget_seen(self, partition: int, end: int) -> bool:
+        """
+        Forget what has counted of a partition of `training-examples` that has become shorter than that.
+
+        Returns:
+            Whether anything had.
+        """
+        beyond = [s for s in self._statistics.values() if s.seen.get(partition, 0) > end]
+        for statistic in beyond:
+            del statistic.seen[partition]
+        return bool(beyond)
+
     def learn(self, example: TrainingExample, place: tuple[int, int] | None = None) -> None:
         """
         Move the parameters of what was answered.
@@ -83,10 +95,27 @@ class ItemStatistics:
             place: Partition and offset of the example. What has counted it already, because it was published and then
                 the trainer ended before it committed, is not moved again.
         """
-        ability = example.features[COLUMN["ability"]]
-        ability_var = example.features[COLUMN["ability_sd"]] ** 2
-        speed = example.features[COLUMN["speed"]]
-        keys = chain(example.item_id, example.topic_id, example.difficulty)
+        self.move(
+            chain(example.item_id, example.topic_id, example.difficulty),
+            example.correct,
+            example.response_time_seconds,
+            example.features[COLUMN["ability"]],
+            example.features[COLUMN["ability_sd"]] ** 2,
+            example.features[COLUMN["speed"]],
+            place,
+        )
+
+    def move(
+        self,
+        keys: Sequence[Key],
+        correct: bool,
+        response_time_s: float | None,
+        ability: float,
+        ability_var: float,
+        speed: float,
+        place: tuple[int, int] | None = None,
+    ) -> None:
+        """Move the parameters under keys, the most particular first, by one answer; `place` as in `learn`."""
         # From the general to the particular: a new statistic starts from its parent as it is now.
         for level in range(len(keys) - 1, -1, -1):
             key = keys[level]
@@ -98,9 +127,9 @@ class ItemStatistics:
                 if offset < statistic.seen.get(partition, 0):
                     continue
                 statistic.seen[partition] = offset + 1
-            _learn_answer(statistic, example.correct, ability, ability_var)
-            if example.response_time_seconds is not None:
-                _learn_time(statistic, example.response_time_seconds, speed)
+            _learn_answer(statistic, correct, ability, ability_var)
+            if response_time_s is not None:
+                _learn_time(statistic, response_time_s, speed)
             self._changed.add(key)
 
     def _child(self, parent: Key) -> _Statistic:

@@ -438,7 +438,9 @@ def _loop(settings: Settings, trainer: Trainer, stopping: list[int]) -> None:
         for partition in committed:
             if partition.topic == examples and partition.partition not in trainer.replayed_to:
                 reached = max(partition.offset, 0)
-                partition.offset, _end = consumer.get_watermark_offsets(partition, timeout=15)
+                partition.offset, end = consumer.get_watermark_offsets(partition, timeout=15)
+                if trainer.statistics.forget_seen(partition.partition, end):
+                    log.warning("examples.made_anew", topic=examples, partition=partition.partition, end=end)
                 trainer.replayed_to[partition.partition] = reached
                 if partition.offset < reached:
                     trainer.rereading.add(partition.partition)

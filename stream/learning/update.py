@@ -169,6 +169,10 @@ class Training:
         self._optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=WEIGHT_DECAY)
         self._random = np.random.default_rng(seed)
 
+    def slow_down(self, factor: float) -> None:
+        """Go on with a lower learning rate."""
+        self._learning_rate *= factor
+
     def epoch(self, progress: Callable[[], float]) -> float:
         """
         Pass over the runs once, and return the mean loss.
@@ -293,8 +297,10 @@ def loss_of(network: Network, runs: Runs) -> torch.Tensor:
     return answers + TIME_WEIGHT * (times.mean() if len(z) else 0.0)
 
 
-def publish(network: Network, folder: Path, wish: Wish, state_format: str, metrics: dict[str, float]) -> None:
-    """Write the artifact; it appears whole or not at all."""
+def publish(
+    network: Network, folder: Path, wish: Wish, state_format: str, metrics: dict[str, float], span: Span | None = None
+) -> None:
+    """Write the artifact; it appears whole or not at all. `span` is what it was trained on, if not the wish's runs."""
     model = export(network.eval())
     inputs = examples_of_inputs(network.shape, seed=wish.version)
     golden = inputs | dict(zip(OUTPUTS, Graph(model).run(OUTPUTS, inputs), strict=True))
@@ -313,11 +319,11 @@ def publish(network: Network, folder: Path, wish: Wish, state_format: str, metri
         inputs=tuple(INPUTS),
         outputs=OUTPUTS,
         skills=wish.skills,
-        trained_on=Span(answers=int(wish.runs.there.sum()), users=len(wish.runs)),
+        trained_on=span or Span(answers=int(wish.runs.there.sum()), users=len(wish.runs)),
         metrics=metrics,
-        files={name: artifacts.digest(content) for name, content in files.items()},
+        files={file: artifacts.digest(content) for file, content in files.items()},
     )
     with artifacts.publishing(folder) as temporary:
-        for name, content in files.items():
-            (temporary / name).write_bytes(content)
+        for file, content in files.items():
+            (temporary / file).write_bytes(content)
         (temporary / artifacts.MANIFEST).write_text(manifest.model_dump_json(indent=1), "utf-8")

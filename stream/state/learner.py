@@ -33,6 +33,9 @@ _CORRECT, _TIMED = 1, 2
 _TIME_STEPS_PER_E = 22.0
 """Remembered response times are kept as `round(22 ln(1 + 10 t))` in a byte: within 2.5% of the time, up to 10,000 s."""
 
+AT_ONCE_S = 1_800.0
+"""An answer without a response time that follows within this was asked right after what came before."""
+
 _COUNT_LIMIT = 60_000
 """A concept's counts are halved here, so that 16 bits suffice and rates stay what they were."""
 
@@ -207,10 +210,20 @@ class Answers:
     response_time_s: NDArray[np.float32]
     at: NDArray[np.float64]
 
-    @property
-    def asked_at(self) -> NDArray[np.float64]:
-        """Seconds since the epoch when the items were asked: the answer's moment less its response time."""
-        return np.where(np.isnan(self.response_time_s), self.at, self.at - self.response_time_s.astype(np.float64))
+    def asked_at(self, last_at: NDArray[np.float64]) -> NDArray[np.float64]:
+        """
+        Return when the items were asked, in seconds since the epoch: the answers' moments less their response times.
+
+        Where a response time is not known, an answer that follows within half an hour was asked at once: the gap would
+        hide how long it took, and give it away.
+
+        Args:
+            last_at: When the users were last heard of, 0 for never, `(B,)`.
+        """
+        is_known = ~np.isnan(self.response_time_s)
+        asked_at = self.at - np.where(is_known, self.response_time_s, 0).astype(np.float64)
+        at_once = ~is_known & (last_at > 0) & (self.at - last_at < AT_ONCE_S)
+        return np.where(at_once, last_at, asked_at)
 
 
 def has_seen(

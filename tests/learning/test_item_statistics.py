@@ -187,3 +187,17 @@ def test_what_was_published_and_not_committed_counts_once() -> None:
         TOPIC: 13,
     }
     assert restarted(after)._parameters(TOPIC, NOW).seen == {0: 12, 1: 1}
+
+
+def test_a_topic_that_was_made_anew_counts_again() -> None:
+    """Offsets that the topic no longer has say nothing of the answers on it now; other partitions are not touched."""
+    statistics = ItemStatistics()
+    for offset in range(10):
+        statistics.learn(example(offset), (0, offset))
+    statistics.learn(example(50), (1, 5))
+    assert not statistics.forget_seen(0, 10)
+    assert statistics.forget_seen(0, 3)
+    for offset in range(3):
+        statistics.learn(example(offset), (0, offset))
+    statistics.learn(example(50), (1, 5))
+    assert statistics._parameters(POPULATION, NOW).answers == 14
