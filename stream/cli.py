@@ -198,7 +198,7 @@ def train(file: Path, out: Path, epochs: int, seed: int) -> None:
 
     settings = _settings()
     _log(settings)
-    figures = train_file(file, out, epochs, settings.learning_rate, seed, lambda line: click.echo(line, err=True))
+    figures = train_file(file, out, epochs, seed, lambda line: click.echo(line, err=True))
     click.echo(f"{out}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
 
@@ -244,7 +244,7 @@ def evaluate(
     settings = _settings()
     _log(settings)
     evaluate_file(
-        file, seed=seed, everything=models == "all", epochs=epochs, learning_rate=settings.learning_rate,
+        file, seed=seed, everything=models == "all", epochs=epochs,
         report=report, predictions=predictions, tell=click.echo,
     )  # fmt: skip
 

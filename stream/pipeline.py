@@ -275,7 +275,7 @@ def _answer(
     predictor: Predictor = models.predictor
     try:
         hidden, forecast = predictor.step(
-            current_hidden(before, predictor), answers, questions, every_feature, is_after
+            current_hidden(before, predictor), answers, questions, every_feature, is_after, every_feature[:B]
         )
     except InferenceError:
         predictor, hidden, forecast = models.fallback, before["hidden"][:, :0], said_by_fallback

@@ -132,6 +132,7 @@ class Predictor(Protocol):
         questions: Questions,
         features: NDArray[np.float32],
         after: NDArray[np.bool_],
+        known: NDArray[np.float32] | None = None,
     ) -> tuple[Hidden, Forecast]:
         """
         Fold one answer of each user into the users' states, and predict in the same run.
@@ -142,6 +143,7 @@ class Predictor(Protocol):
             questions: `(N,)`.
             features: `(N, F)`.
             after: Whether a question is asked after the answer (True) or before it (False), `(N,)`.
+            known: Features of the answers, as they were asked, `(B, F)`; None if nobody knows them any more.
 
         Returns:
             The next states, `(B, hidden_size)`, and the forecasts, `(N,)`.

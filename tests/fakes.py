@@ -46,10 +46,11 @@ class FailingPredictor:
         questions: Questions,
         features: NDArray[np.float32],
         after: NDArray[np.bool_],
+        known: NDArray[np.float32] | None = None,
     ) -> tuple[Hidden, Forecast]:
         """Fail, or do as the real one."""
         self._fail()
-        return self._real.step(hidden, answers, questions, features, after)
+        return self._real.step(hidden, answers, questions, features, after, known)
 
     def rebuild(self, remembered: Remembered) -> Hidden:
         """Do as the real one, and count the users."""
@@ -76,11 +77,12 @@ class PoisonedPredictor(FailingPredictor):
         questions: Questions,
         features: NDArray[np.float32],
         after: NDArray[np.bool_],
+        known: NDArray[np.float32] | None = None,
     ) -> tuple[Hidden, Forecast]:
         """Raise over a poisonous item, or do as the real one."""
         if np.isin(answers.item, self._items).any():
             raise ZeroDivisionError("a defect of ours")
-        return super().step(hidden, answers, questions, features, after)
+        return super().step(hidden, answers, questions, features, after, known)
 
 
 class Counting(Silent):

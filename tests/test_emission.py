@@ -13,6 +13,7 @@ from schemas import TimePrediction
 from schemas.base import EVENT_NAMESPACE
 from stream import emission
 from stream.emission import Answered, Asked
+from stream.models.features import COUNT
 from stream.models.items import question
 from stream.ports import Forecast, Message, Record
 from tests import laws, networks
@@ -37,7 +38,7 @@ def messages_of(said: Forecast) -> list[Message]:
             asked=[Asked([target], [], [target])],
             forecast=Forecast(*(np.repeat(column, 2) for column in (said.p_correct, said.mu, said.sigma))),
             fallback=said,
-            features=np.zeros((1, 25), np.float32),
+            features=np.zeros((1, COUNT), np.float32),
         ),
         NOW,
     )

@@ -29,7 +29,7 @@ from stream.demo.answers import AnswersFile, read_answers
 from stream.errors import UserError
 from stream.learning.history import TEST, TRAINING, VALIDATION, History, Known, prepare, walk
 from stream.learning.network import export
-from stream.learning.offline import fit, runs_of
+from stream.learning.offline import LEARNING_RATE, fit, runs_of
 from stream.learning.reference import ItemMean, Logistic, Prediction, Reference, TimeMedian
 from stream.models.dkt import KNOWLEDGE, Dkt
 from stream.models.fallback import Fallback
@@ -68,7 +68,6 @@ def evaluate_file(
     seed: int,
     everything: bool,
     epochs: int,
-    learning_rate: float,
     report: Path | None,
     predictions: Path | None,
     tell: Callable[[str], None],
@@ -83,9 +82,7 @@ def evaluate_file(
         if path is not None and not path.resolve().parent.is_dir():
             raise UserError(f"{path}: the folder {path.parent} does not exist; make it, or choose another place")
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
-    found = evaluate(
-        read_answers(file), seed=seed, everything=everything, epochs=epochs, learning_rate=learning_rate, tell=tell
-    )
+    found = evaluate(read_answers(file), seed=seed, everything=everything, epochs=epochs, tell=tell)
     if report is not None:
         report.write_text(json.dumps(found.report, indent=1) + "\n", "utf-8")
     if predictions is not None:
@@ -118,9 +115,7 @@ def table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def evaluate(
-    file: AnswersFile, *, seed: int, everything: bool, epochs: int, learning_rate: float, tell: Callable[[str], None]
-) -> Evaluation:
+def evaluate(file: AnswersFile, *, seed: int, everything: bool, epochs: int, tell: Callable[[str], None]) -> Evaluation:
     """
     Train on a part of a file's users and predict another's answers.
 
@@ -129,7 +124,6 @@ def evaluate(
         seed: Of the split and of everything random.
         everything: The reference models too.
         epochs: At most.
-        learning_rate: AdamW's.
         tell: Told of progress, a line at a time.
 
     Raises:
@@ -142,7 +136,7 @@ def evaluate(
     known = prepare(history, part, seed)
     tell(f"read {len(history.user)} answers of {history.users} users")
     training, validation = (runs_of(history, known.features, part == which) for which in (TRAINING, VALIDATION))
-    network, _ = fit(training, validation, len(history.names), epochs, learning_rate, seed, tell)
+    network, _ = fit(training, validation, len(history.names), epochs, LEARNING_RATE, seed, tell)
     graph = Dkt(Graph(export(network.eval())), Identity(KNOWLEDGE, 1, "champion", "evaluated"), history.names)
     said = {
         NETWORK: predict(history, part != TRAINING, known, graph),
@@ -223,7 +217,9 @@ def predict(history: History, chosen: NDArray[np.bool_], known: Known, predictor
         who = wave.who
         held[who[wave.began]] = hidden[who[wave.began]]
         asked_before = np.zeros(len(who), bool)
-        hidden[who], forecast = predictor.step(hidden[who], wave.answers, wave.questions, wave.features, asked_before)
+        hidden[who], forecast = predictor.step(
+            hidden[who], wave.answers, wave.questions, wave.features, asked_before, wave.features
+        )
         if not wave.began.all():
             forecast = predictor.predict(held[who], wave.questions, wave.features)
         p_correct[wave.rows], mu[wave.rows], sigma[wave.rows] = forecast.p_correct, forecast.mu, forecast.sigma

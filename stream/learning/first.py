@@ -10,7 +10,7 @@ import torch
 from stream.demo.answers import read_answers
 from stream.errors import UserError
 from stream.learning.history import TRAINING, VALIDATION, History, prepare
-from stream.learning.offline import fit, runs_of
+from stream.learning.offline import LEARNING_RATE, fit, runs_of
 from stream.learning.update import Wish, publish
 from stream.models.artifacts import Span
 from stream.models.dkt import KNOWLEDGE
@@ -19,9 +19,7 @@ _HELD_OUT = 10
 """One in so many users is held out: they say when training is over."""
 
 
-def train_file(
-    file: Path, out: Path, epochs: int, learning_rate: float, seed: int, tell: Callable[[str], None]
-) -> dict[str, float]:
+def train_file(file: Path, out: Path, epochs: int, seed: int, tell: Callable[[str], None]) -> dict[str, float]:
     """
     Train on a file and write the artifact; it appears whole or not at all.
 
@@ -43,10 +41,10 @@ def train_file(
     known = prepare(history, part, seed)
     tell(f"read {len(history.user)} answers of {history.users} users")
     training, validation = (runs_of(history, known.features, part == which) for which in (TRAINING, VALIDATION))
-    network, figures = fit(training, validation, len(history.names), epochs, learning_rate, seed, tell)
+    network, figures = fit(training, validation, len(history.names), epochs, LEARNING_RATE, seed, tell)
     version = int(out.name[1:]) if out.name[:1] == "v" and out.name[1:].isdigit() else 1
     state_format = f"lstm-{network.shape.layers}x{network.shape.hidden}-{KNOWLEDGE}-file-{answers.digest[:12]}-{seed}"
     span = Span(answers=int(training.there.sum()), users=int((part == TRAINING).sum()))
-    wish = Wish(KNOWLEDGE, version, out, training, history.names, None, None, 0.0, learning_rate, seed)
+    wish = Wish(KNOWLEDGE, version, out, training, history.names, None, None, 0.0, LEARNING_RATE, seed)
     publish(network, out, wish, state_format, figures, span)
     return figures

@@ -18,11 +18,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stream.models.dkt import INPUTS, OUTPUTS, SKILLS
+from stream.models.dkt import INPUTS, ITEM_ROWS, OUTPUTS, SKILLS
 from stream.models.features import COLUMN, COUNT
 
 LEVELS = 4  # unknown, easy, medium, hard
 LOG_SIGMA_RANGE = (-3.0, 1.2)
+_FAR = 5.0
+"""Spreads from what is usual beyond which a feature counts as this far."""
+
+_LEAST_SPREAD = 1e-2
+_ITEM_DROPOUT = 0.3
+_UNKNOWN_RUNS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +39,22 @@ class Shape:
     Attributes:
         vocabulary: Rows of the skill embedding; row 0 stands for unknown skills, and free rows wait for new ones.
         embedding: Of skill and of correctness.
+        item: Of an item.
+        known: Of what was known when an answer was asked.
         hidden: `H` of the LSTM.
         layers: `L` of the LSTM.
-        head: Width of the heads' hidden layer.
-        dropout: In training, between layers and before the head.
+        head: Width of the head's first hidden layer; the second is half as wide.
+        dropout: In training, between layers and in the head.
     """
 
     vocabulary: int = 1_024
     embedding: int = 64
-    hidden: int = 128
-    layers: int = 2
-    head: int = 64
-    dropout: float = 0.2
+    item: int = 32
+    known: int = 64
+    hidden: int = 64
+    layers: int = 1
+    head: int = 128
+    dropout: float = 0.3
 
     @property
     def hidden_size(self) -> int:
@@ -55,25 +65,44 @@ class Shape:
 class Network(nn.Module):
     """The whole network: `forward` is training's way through it, over runs; `Step` is serving's, answer by answer."""
 
+    center: Tensor
+    scale: Tensor
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
         self.skill = nn.Embedding(shape.vocabulary, shape.embedding)
+        self.item = nn.Embedding(ITEM_ROWS, shape.item)
         self.correct = nn.Embedding(2, shape.embedding)
         self.time = nn.Linear(2, shape.embedding, bias=False)
-        self.lstm = nn.LSTM(2 * shape.embedding, shape.hidden, shape.layers, batch_first=True, dropout=shape.dropout)
+        between = shape.dropout if shape.layers > 1 else 0.0
+        self.known = nn.Linear(COUNT, shape.known)
+        width = 2 * shape.embedding + shape.item + shape.known
+        self.lstm = nn.LSTM(width, shape.hidden, shape.layers, batch_first=True, dropout=between)
         # The head's first layer is a sum of parts, so that a user's part is computed once for all of the user's
         # questions.
         self.of_hidden = nn.Linear(shape.hidden, shape.head)
         self.of_skill = nn.Linear(shape.embedding, shape.head, bias=False)
+        self.of_item = nn.Linear(shape.item, shape.head, bias=False)
         self.of_level = nn.Embedding(LEVELS, shape.head)
         self.of_features = nn.Linear(COUNT, shape.head, bias=False)
-        self.out = nn.Linear(shape.head, 3)
+        self.between = nn.Linear(shape.head, shape.head // 2)
+        self.out = nn.Linear(shape.head // 2, 3)
+        # What features usually are, so that each counts alike at first; see `standardize`.
+        self.register_buffer("center", torch.zeros(COUNT))
+        self.register_buffer("scale", torch.ones(COUNT))
         self.drop = nn.Dropout(shape.dropout)
         # Nothing learned yet: no correction of LNIRT.
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
         nn.init.normal_(self.skill.weight, std=0.1)
+        nn.init.normal_(self.item.weight, std=0.05)
+
+    def standardize(self, features: NDArray[np.float32]) -> None:
+        """Take the mean and the spread of features, `(N, COUNT)`, for what is usual."""
+        if len(features):
+            self.center.copy_(torch.from_numpy(features.mean(axis=0)))
+            self.scale.copy_(torch.from_numpy(1 / (features.std(axis=0) + _LEAST_SPREAD)))
 
     def skills(self, rows: Tensor) -> Tensor:
         """Return the mean embedding of an answer's skills, `(…, E)`; row 0 counts only where nothing else is known."""
@@ -83,33 +112,53 @@ class Network(nn.Module):
         mean: Tensor = (self.skill(rows) * (weights + unknown).unsqueeze(-1)).sum(-2)
         return mean
 
-    def answer(self, skills: Tensor, correct: Tensor, time: Tensor) -> Tensor:
-        """Return the LSTM's input for answers, `(…, 2 E)`."""
-        return torch.cat([self.skills(skills), self.correct(correct) + self.time(time)], dim=-1)
+    def items(self, rows: Tensor) -> Tensor:
+        """Return the embeddings of items, `(…, I)`; in training some are left out, as a new item's says nothing yet."""
+        embedded: Tensor = self.item(rows)
+        if not self.training:
+            return embedded
+        return embedded * (torch.rand_like(embedded[..., :1]) >= _ITEM_DROPOUT)
 
-    def head(self, of_hidden: Tensor, skills: Tensor, level: Tensor, features: Tensor) -> Tensor:
+    def usual(self, features: Tensor) -> Tensor:
+        """Return features in spreads from what is usual, `(…, COUNT)`."""
+        return ((features - self.center) * self.scale).clamp(-_FAR, _FAR)
+
+    def answer(
+        self, skills: Tensor, items: Tensor, correct: Tensor, time: Tensor, known: Tensor, is_known: Tensor
+    ) -> Tensor:
+        """Return the LSTM's input for answers, `(…, 2 E + I + K)`; `items` are embedded already."""
+        of_known = torch.relu(self.known(self.usual(known))) * is_known.unsqueeze(-1)
+        return torch.cat([self.skills(skills), items, self.correct(correct) + self.time(time), of_known], dim=-1)
+
+    def head(self, of_hidden: Tensor, skills: Tensor, items: Tensor, level: Tensor, features: Tensor) -> Tensor:
         """
         Return forecasts, `(…, 3)`: logit, mu relative to log 60 s, log sigma.
 
         Args:
             of_hidden: The user's part, `(…, head)`.
             skills: Of the questions, `(…, SKILLS)`.
+            items: The same, embedded, `(…, I)`.
             level: `(…)`.
             features: `(…, COUNT)`.
         """
-        hidden = of_hidden + self.of_skill(self.skills(skills)) + self.of_level(level) + self.of_features(features)
-        correction = self.out(self.drop(torch.relu(hidden)))  # (…, 3)
+        hidden = of_hidden + self.of_skill(self.skills(skills)) + self.of_item(items)
+        hidden = hidden + self.of_level(level) + self.of_features(self.usual(features))
+        hidden = self.drop(torch.relu(hidden))
+        correction = self.out(self.drop(torch.relu(self.between(hidden))))  # (…, 3)
         logit = features[..., COLUMN["lnirt_logit"]] + correction[..., 0]
         mu = features[..., COLUMN["lnirt_mu"]] + correction[..., 1]
         log_sigma = features[..., COLUMN["lnirt_sigma"]].clamp(min=0.05).log() + correction[..., 2]
         return torch.stack([logit, mu, log_sigma.clamp(*LOG_SIGMA_RANGE)], dim=-1)
 
-    def forward(self, skills: Tensor, correct: Tensor, time: Tensor, level: Tensor, features: Tensor) -> Tensor:
+    def forward(
+        self, skills: Tensor, item: Tensor, correct: Tensor, time: Tensor, level: Tensor, features: Tensor
+    ) -> Tensor:
         """
         Return the forecast of each answer of runs from the answers before it, `(B, T, 3)`.
 
         Args:
             skills: `(B, T, SKILLS)`.
+            item: `(B, T)`.
             correct: `(B, T)`.
             time: `(B, T, 2)`.
             level: `(B, T)`.
@@ -117,10 +166,16 @@ class Network(nn.Module):
         """
         # The last answer leads to no forecast here, but torch runs no LSTM over nothing, as runs of a single answer
         # would have it.
-        outputs, _ = self.lstm(self.answer(skills, correct, time))  # (B, T, H)
+        items = self.items(item)  # (B, T, I)
+        # A state that is rebuilt from remembered answers does not know what was known: whole runs learn that.
+        is_known = torch.ones(len(correct), 1)
+        if self.training:
+            is_known = (torch.rand_like(is_known) >= _UNKNOWN_RUNS).float()
+        is_known = is_known.expand(correct.shape)
+        outputs, _ = self.lstm(self.answer(skills, items, correct, time, features, is_known))  # (B, T, H)
         nothing = outputs.new_zeros(len(outputs), 1, self.shape.hidden)
         before = self.drop(torch.cat([nothing, outputs[:, :-1]], dim=1))  # (B, T, H)
-        return self.head(self.of_hidden(before), skills, level, features)
+        return self.head(self.of_hidden(before), skills, items, level, features)
 
 
 class Step(nn.Module):
@@ -134,24 +189,31 @@ class Step(nn.Module):
         self,
         hidden: Tensor,
         skills: Tensor,
+        item: Tensor,
         correct: Tensor,
         time: Tensor,
+        known: Tensor,
+        is_known: Tensor,
         row: Tensor,
         after: Tensor,
         asked_skills: Tensor,
+        asked_item: Tensor,
         level: Tensor,
         features: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return the next states and the forecasts; shapes as in `stream.models.dkt.INPUTS`."""
         shape = self.network.shape
         states = hidden.view(-1, 2, shape.layers, shape.hidden).permute(1, 2, 0, 3)  # (2, L, B, H)
-        answer = self.network.answer(skills, correct, time).unsqueeze(1)  # (B, 1, 2E)
+        answer = self.network.answer(skills, self.network.items(item), correct, time, known, is_known)
+        answer = answer.unsqueeze(1)  # (B, 1, 2E + I + K)
         _, (h, c) = self.network.lstm(answer, (states[0].contiguous(), states[1].contiguous()))
         next_hidden = torch.stack([h, c]).permute(2, 0, 1, 3).reshape(-1, shape.hidden_size)  # (B, 2LH)
         of_hidden = torch.stack([self.network.of_hidden(states[0, -1]), self.network.of_hidden(h[-1])])  # (2, B, head)
         when = after.unsqueeze(-1)
         of_question = of_hidden[0][row] * (1 - when) + of_hidden[1][row] * when  # (N, head)
-        return next_hidden, self.network.head(of_question, asked_skills, level, features)
+        return next_hidden, self.network.head(
+            of_question, asked_skills, self.network.items(asked_item), level, features
+        )
 
 
 def weights(network: Network) -> dict[str, NDArray[np.float32]]:
@@ -178,11 +240,15 @@ def examples_of_inputs(shape: Shape, seed: int, users: int = 3, questions: int =
     inputs: dict[str, NDArray[np.generic]] = {
         "hidden": (random.normal(0, 0.3, (users, shape.hidden_size))).astype(np.float32),
         "skills": random.integers(0, 8, (users, SKILLS)),
+        "item": random.integers(0, ITEM_ROWS, users),
         "correct": random.integers(0, 2, users),
         "time": np.stack([random.normal(0, 1, users), np.ones(users)], axis=1).astype(np.float32),
+        "known": random.normal(0.5, 0.5, (users, COUNT)).astype(np.float32),
+        "is_known": (np.arange(users) % 2).astype(np.float32),
         "row": random.integers(0, users, questions),
         "after": random.integers(0, 2, questions).astype(np.float32),
         "asked_skills": random.integers(0, 8, (questions, SKILLS)),
+        "asked_item": random.integers(0, ITEM_ROWS, questions),
         "level": random.integers(0, LEVELS, questions),
         "features": features,
     }
@@ -194,7 +260,7 @@ def export(network: Network) -> bytes:
     step = Step(network).eval()
     inputs = tuple(torch.from_numpy(array) for array in examples_of_inputs(network.shape, seed=0).values())
     users, questions = {0: "users"}, {0: "questions"}
-    of_user = {"hidden", "skills", "correct", "time", "next_hidden"}
+    of_user = {"hidden", "skills", "item", "correct", "time", "known", "is_known", "next_hidden"}
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # The TorchScript exporter is the one whose LSTM onnxruntime runs fastest; torch warns that it has a successor.

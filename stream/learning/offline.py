@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from stream.learning.history import History
 from stream.learning.network import Network
 from stream.learning.runs import Runs
-from stream.learning.update import EVALUATED_RUNS, Training, copy_weights, forward, shape_for
-from stream.models.dkt import time_input
+from stream.learning.update import EVALUATED_RUNS, Training, copy_weights, forward, fresh, shape_for
+from stream.models.dkt import item_rows, time_input
 from stream.models.features import COLUMN
 from stream.models.lnirt import sigmoid
 from stream.models.quality import auc, log_losses
@@ -41,10 +41,12 @@ def runs_of(history: History, features: NDArray[np.float32], chosen: NDArray[np.
         out[run, place] = values
         return out
 
+    items = item_rows(np.array([asked.item for asked in history.questions], np.uint64))
     seconds = padded(history.response_time_s[rows], np.nan)
     p_fallback = sigmoid(features[rows][:, COLUMN["lnirt_logit"]])
     return Runs(
-        padded(history.skill_rows[rows]), padded(history.correct[rows].astype(np.int64)), time_input(seconds),
+        padded(history.skill_rows[rows]), padded(items[rows]), padded(history.correct[rows].astype(np.int64)),
+        time_input(seconds),
         np.zeros(shape, np.int64), padded(features[rows]), padded(np.ones(len(rows), bool)), padded(rows),
         np.zeros(shape, np.int64), padded(p_fallback), padded(p_fallback),
     )  # fmt: skip
@@ -74,7 +76,7 @@ def fit(
         tell: Called with a line after each epoch.
     """  # fmt: skip
     torch.manual_seed(seed)
-    network = Network(shape_for(skills))
+    network = fresh(shape_for(skills), training)
     best, best_weights, waited = evaluate(network, validation), copy_weights(network), 0
     learning = Training(network, training, learning_rate, seed)
     for epoch in range(epochs):
@@ -92,6 +94,9 @@ def fit(
     network.load_state_dict(best_weights)
     return network, best
 
+
+LEARNING_RATE = 0.002
+"""AdamW's, at first: an update of what serves starts from what is learned, and may be bolder."""
 
 WINDOW = 128
 """Answers of a run in training: the features carry what lies further back."""

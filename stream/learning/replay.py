@@ -23,6 +23,7 @@ def predict_runs(predictor: Dkt, runs: Runs) -> NDArray[np.float32]:
         hidden[who], p_correct[who, t] = predictor.replay(
             hidden[who],
             runs.skills[who, t],
+            runs.item[who, t],
             runs.correct[who, t],
             runs.time[who, t],
             runs.level[who, t],

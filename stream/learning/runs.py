@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas import TrainingExample
-from stream.models.dkt import SKILLS, time_input
+from stream.models.dkt import SKILLS, item_rows, time_input
 from stream.models.features import COUNT
-from stream.state.learner import DIFFICULTIES
+from stream.state.learner import DIFFICULTIES, key64
 
 _LEVEL = {level: index + 1 for index, level in enumerate(DIFFICULTIES)}
 
@@ -27,6 +27,7 @@ class Runs:
 
     Attributes:
         skills: Rows of the vocabulary, int64 `(B, T, SKILLS)`, 0 where there are fewer.
+        item: Rows of the embedding of items, int64 `(B, T)`.
         correct: int64 `(B, T)`.
         time: Log seconds relative to 60 s and whether they are known, float32 `(B, T, 2)`.
         level: 0 unknown, 1 to 3, int64 `(B, T)`.
@@ -39,6 +40,7 @@ class Runs:
     """
 
     skills: NDArray[np.int64]
+    item: NDArray[np.int64]
     correct: NDArray[np.int64]
     time: NDArray[np.float32]
     level: NDArray[np.int64]
@@ -68,6 +70,7 @@ class _Answer:
     number: int
     event_id: str
     skills: tuple[str, ...]
+    item: int
     correct: bool
     response_time_s: float
     level: int
@@ -76,6 +79,10 @@ class _Answer:
     version: int
     p_serving: float
     p_fallback: float
+
+
+def _item_row(item_id: str | None) -> int:
+    return 0 if item_id is None else int(item_rows(np.array([key64(item_id)], np.uint64))[0])
 
 
 class Buffer:
@@ -126,7 +133,7 @@ class Buffer:
         seconds = example.response_time_seconds
         run.append(
             _Answer(
-                self.count, example.event_id, example.skills, example.correct,
+                self.count, example.event_id, example.skills, _item_row(example.item_id), example.correct,
                 float("nan") if seconds is None else seconds, _LEVEL.get(example.difficulty or "", 0),
                 np.asarray(example.features, np.float32), at, example.model.version,
                 example.p_before, example.p_before_fallback,
@@ -164,7 +171,7 @@ class Buffer:
     def _pad(self, chosen: list[deque[_Answer]]) -> Runs:
         users, longest = len(chosen), max(map(len, chosen), default=1)
         skills = np.zeros((users, longest, SKILLS), np.int64)
-        correct, level, number, version = (np.zeros((users, longest), np.int64) for _ in range(4))
+        item, correct, level, number, version = (np.zeros((users, longest), np.int64) for _ in range(5))
         seconds = np.full((users, longest), np.nan, np.float32)
         of_features = np.zeros((users, longest, COUNT), np.float32)
         there = np.zeros((users, longest), bool)
@@ -175,6 +182,7 @@ class Buffer:
                 skills[row, t, : len(rows)] = rows
             size = len(run)
             there[row, :size] = True
+            item[row, :size] = [a.item for a in run]
             correct[row, :size] = [a.correct for a in run]
             level[row, :size] = [a.level for a in run]
             number[row, :size] = [a.number for a in run]
@@ -184,5 +192,15 @@ class Buffer:
             p_serving[row, :size] = [a.p_serving for a in run]
             p_fallback[row, :size] = [a.p_fallback for a in run]
         return Runs(
-            skills, correct, time_input(seconds), level, of_features, there, number, version, p_serving, p_fallback
+            skills,
+            item,
+            correct,
+            time_input(seconds),
+            level,
+            of_features,
+            there,
+            number,
+            version,
+            p_serving,
+            p_fallback,
         )

@@ -31,18 +31,31 @@ KNOWLEDGE = "knowledge"
 SKILLS = 4
 """Skills of one answer that the network sees; further ones count in the history only."""
 
+ITEM_ROWS = 4_096
+"""Rows of the embedding of items, which share them by hash: new items need no training to be told apart. 0: none."""
+
 INPUTS = {
     "hidden": "tensor(float)",  # (B, hidden_size): h then c, each layer by layer
     "skills": "tensor(int64)",  # (B, SKILLS), 0 where there are fewer
+    "item": "tensor(int64)",  # (B,), 0 to ITEM_ROWS - 1
     "correct": "tensor(int64)",  # (B,)
     "time": "tensor(float)",  # (B, 2): log seconds relative to 60 s, and whether it is known
+    "known": "tensor(float)",  # (B, COUNT): features of the answers, as they were asked
+    "is_known": "tensor(float)",  # (B,): 1 where there are such
     "row": "tensor(int64)",  # (N,): whose question
     "after": "tensor(float)",  # (N,): 1 asked after the answer, 0 before
     "asked_skills": "tensor(int64)",  # (N, SKILLS)
+    "asked_item": "tensor(int64)",  # (N,)
     "level": "tensor(int64)",  # (N,): 0 unknown, 1 to 3
     "features": "tensor(float)",  # (N, COUNT)
 }
 OUTPUTS = ("next_hidden", "forecast")  # (B, hidden_size); (N, 3): logit, mu relative to log 60, log sigma
+
+
+def item_rows(keys: NDArray[np.generic]) -> NDArray[np.int64]:
+    """Return the embedding rows of items by their keys, of which the low 32 bits count, 0 where there is none."""
+    low = keys.astype(np.uint32).astype(np.int64)
+    return np.where(low == 0, 0, 1 + low % (ITEM_ROWS - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +137,8 @@ class Dkt:
         count = len(hidden)
         nobody = np.zeros((count, SKILLS), np.int64)
         before = np.zeros(len(questions.row), bool)
-        answered = (nobody, np.zeros(count, bool), np.full(count, np.nan, np.float32))
-        return self._run(hidden, answered, questions, features, before)[1]
+        answered = (nobody, np.zeros(count, np.int64), np.zeros(count, bool), np.full(count, np.nan, np.float32))
+        return self._run(hidden, answered, None, questions, features, before)[1]
 
     def step(
         self,
@@ -134,10 +147,12 @@ class Dkt:
         questions: Questions,
         features: NDArray[np.float32],
         after: NDArray[np.bool_],
+        known: NDArray[np.float32] | None = None,
     ) -> tuple[Hidden, Forecast]:
         """Return the next states and the forecasts; see `stream.ports.Predictor`."""
         skills = self._vocabulary.lookup_some(answers.skills)
-        return self._run(hidden, (skills, answers.correct, answers.response_time_s), questions, features, after)
+        answered = (skills, item_rows(answers.item), answers.correct, answers.response_time_s)
+        return self._run(hidden, answered, known, questions, features, after)
 
     def rebuild(self, remembered: Remembered) -> Hidden:
         """Return the states that the remembered answers lead to, from nothing; see `stream.ports.Predictor`."""
@@ -145,17 +160,20 @@ class Dkt:
         hidden = np.zeros((users, self.hidden_size), np.float16)
         skills = np.zeros((users, latest, SKILLS), np.int64)
         skills[:, :, 0] = self._vocabulary.lookup32(remembered.skill)
+        items = item_rows(remembered.item)
         # Users who have answered less often join later, as the answers are right-aligned.
         for t in range(latest - int(remembered.count.max(initial=0)), latest):
             who = np.flatnonzero(remembered.count >= latest - t)
-            answered = (skills[who, t], remembered.correct[who, t], remembered.response_time_s[who, t])
-            hidden[who], _ = self._run(hidden[who], answered, _ANY_QUESTION, _ANY_FEATURES, np.zeros(1, bool))
+            answered = (skills[who, t], items[who, t], remembered.correct[who, t], remembered.response_time_s[who, t])
+            # What was known when they were asked is not remembered; training has such answers too.
+            hidden[who], _ = self._run(hidden[who], answered, None, _ANY_QUESTION, _ANY_FEATURES, np.zeros(1, bool))
         return hidden
 
     def replay(
         self,
         hidden: Hidden,
         skills: NDArray[np.int64],
+        item: NDArray[np.int64],
         correct: NDArray[np.int64],
         time: NDArray[np.float32],
         level: NDArray[np.int64],
@@ -172,15 +190,17 @@ class Dkt:
         """
         if not len(hidden):
             return hidden.copy(), np.zeros(0, np.float32)
-        known = np.where(skills <= len(self._vocabulary.keys), skills, 0)
+        rows = np.where(skills <= len(self._vocabulary.keys), skills, 0)
         users, before = np.arange(len(hidden)), np.zeros(len(hidden), bool)
-        next_hidden, forecast = self._infer(hidden, (known, correct, time), (users, before, known, level, features))
+        answered, asked = (rows, item, correct, time), (users, before, rows, item, level, features)
+        next_hidden, forecast = self._infer(hidden, answered, features, asked)
         return next_hidden, sigmoid(forecast[:, 0])
 
     def _run(
         self,
         hidden: Hidden,
-        answered: tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]],
+        answered: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]],
+        known: NDArray[np.float32] | None,
         questions: Questions,
         features: NDArray[np.float32],
         after: NDArray[np.bool_],
@@ -191,15 +211,23 @@ class Dkt:
             return hidden.copy(), Forecast(none, none, none)
         if not len(questions.row):
             # onnxruntime's ReduceSum gives another shape where nothing is summed: one is asked that nobody reads.
-            hidden, read_by_nobody = self._run(hidden, answered, _ANY_QUESTION, _ANY_FEATURES, np.zeros(1, bool))
+            hidden, read_by_nobody = self._run(hidden, answered, known, _ANY_QUESTION, _ANY_FEATURES, np.zeros(1, bool))
             none = read_by_nobody.p_correct[:0]
             return hidden, Forecast(none, none, none)
-        skills, correct, response_time_s = answered
+        skills, item, correct, response_time_s = answered
         asked_skills = self._vocabulary.lookup_some(questions.skills)
         next_hidden, forecast = self._infer(
             hidden,
-            (skills, correct, time_input(response_time_s)),
-            (questions.row, after, asked_skills, questions.level.astype(np.int64) + 1, features),
+            (skills, item, correct, time_input(response_time_s)),
+            known,
+            (
+                questions.row,
+                after,
+                asked_skills,
+                item_rows(questions.item),
+                questions.level.astype(np.int64) + 1,
+                features,
+            ),
         )
         return next_hidden, Forecast(
             p_correct=sigmoid(forecast[:, 0]),
@@ -210,32 +238,45 @@ class Dkt:
     def _infer(
         self,
         hidden: Hidden,
-        answered: tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float32]],
-        asked: tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]],
+        answered: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any], NDArray[np.float32]],
+        known: NDArray[np.float32] | None,
+        asked: tuple[
+            NDArray[np.int64],
+            NDArray[np.bool_],
+            NDArray[np.int64],
+            NDArray[np.int64],
+            NDArray[np.int64],
+            NDArray[np.float32],
+        ],
     ) -> tuple[Hidden, NDArray[np.float32]]:
         """
         Run the graph on its own inputs, and return the next states and the raw forecasts, `(N, 3)`.
 
         Args:
             hidden: `(B, hidden_size)`, at least one row.
-            answered: Skills, correctness and time of the answers, `(B, …)` each.
-            asked: Row, whether after the answer, skills, level, features: of at least one question, `(N, …)` each.
+            answered: Skills, item, correctness and time of the answers, `(B, …)` each.
+            known: Features of the answers, as they were asked, `(B, COUNT)`; None if nobody knows.
+            asked: Row, whether after it, skills, item, level, features: of at least one question, `(N, …)` each.
 
         Raises:
             InferenceError: If the graph failed, or gave other shapes.
         """
-        skills, correct, time = answered
-        row, after, asked_skills, level, features = asked
+        skills, item, correct, time = answered
+        row, after, asked_skills, asked_item, level, features = asked
         next_hidden, forecast = self._graph.run(
             OUTPUTS,
             {
                 "hidden": hidden.astype(np.float32),
                 "skills": skills,
+                "item": item,
                 "correct": correct.astype(np.int64),
                 "time": time,
+                "known": np.zeros((len(hidden), COUNT), np.float32) if known is None else known,
+                "is_known": np.full(len(hidden), known is not None, np.float32),
                 "row": row,
                 "after": after.astype(np.float32),
                 "asked_skills": asked_skills,
+                "asked_item": asked_item,
                 "level": level,
                 "features": features,
             },

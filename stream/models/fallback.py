@@ -36,6 +36,7 @@ class Fallback:
         questions: Questions,
         features: NDArray[np.float32],
         after: NDArray[np.bool_],  # noqa: ARG002 (each question's features say when it is asked)
+        known: NDArray[np.float32] | None = None,  # noqa: ARG002
     ) -> tuple[Hidden, Forecast]:
         """Return the states unchanged, and LNIRT's forecasts."""
         return hidden, self.predict(hidden, questions, features)

@@ -6,6 +6,7 @@ Pure: records and parameters in, numbers out. What is known of a question is its
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from stream.models.items import PRIOR_SECONDS, Parameters
 from stream.models.lnirt import Belief
 from stream.state.learner import Records, decode_times, find_concepts, joined
 
-VERSION = 1
+VERSION = 2
 
 NAMES = (
     # The user's history: shares, seconds / 100, counts / 100 and / 20; 0.5 and 60 s where there is none.
@@ -36,6 +37,39 @@ NAMES = (
     # The user's own past with this item, of the remembered answers.
     "item_seen",
     "item_latest_correct",
+    # Practice of the item, and then of the topic, in the remembered answers: right and wrong ones, ln(1 + n); the same
+    # faded by the root of the minutes since; the share of right ones, the latest counting most; how few answers lie in
+    # between, 1 / n; the latest response time, log seconds about 20 s.
+    "item_right",
+    "item_wrong",
+    "item_right_faded",
+    "item_wrong_faded",
+    "item_recent",
+    "item_nearness",
+    "item_latest_time",
+    "topic_right",
+    "topic_wrong",
+    "topic_right_faded",
+    "topic_wrong_faded",
+    "topic_recent",
+    "topic_nearness",
+    "topic_latest_time",
+    # The latest answers on anything: shares of right ones that forget fast, less and slowly, of both kinds how many in
+    # a row, ln(1 + n) and below 0 for wrong ones, the latest response time, and whether it was of this item or topic.
+    "recent_fast",
+    "recent",
+    "recent_slow",
+    "row",
+    "latest_time",
+    "same_item",
+    "same_topic",
+    # All skills of the question: right and wrong answers, ln(1 + n), shares of right ones, met at all; means, and the
+    # least share.
+    "skills_right",
+    "skills_wrong",
+    "skills_rate",
+    "skills_met",
+    "skills_least",
     # The population's: item parameters, and what LNIRT makes of them.
     "ability",
     "ability_sd",
@@ -89,7 +123,13 @@ def features(records: Records, questions: Questions, belief: Belief) -> NDArray[
     row = questions.row
     out = np.empty((len(row), COUNT), np.float32)
     concept, is_met = find_concepts(records["concept"][row], questions.topic)
+    past = _past(records)
     item_seen, item_correct, item_at = _item_past(records, questions)
+    topics = questions.topic.astype(np.uint32)
+    out[:, _PRACTICE[0]] = _practice(past, questions, past.item, questions.item.astype(np.uint32), questions.item > 0)
+    out[:, _PRACTICE[1]] = _practice(past, questions, past.skill, topics, questions.topic > 0)
+    out[:, _LATEST] = _latest(past, questions)
+    out[:, _SKILLS] = _skills(records, questions)
 
     out[:, _HISTORY] = _history(records, questions, concept, is_met)[:, : len(_HISTORY_NAMES)]
 
@@ -187,3 +227,142 @@ def _item_past(
         latest_correct[where] = records["answer_flags"][row, place] & 1
         latest_at[where] = at[np.arange(len(row)), place]
     return seen, latest_correct, latest_at
+
+
+_PRACTICE = tuple(slice(COLUMN[f"{what}_right"], COLUMN[f"{what}_latest_time"] + 1) for what in ("item", "topic"))
+_LATEST = slice(COLUMN["recent_fast"], COLUMN["same_topic"] + 1)
+_SKILLS = slice(COLUMN["skills_right"], COLUMN["skills_least"] + 1)
+_USUAL_LOG_S = 3.0
+_FORGETS = np.array([0.5, 0.8, 0.95])
+_FORGETS_PRACTICE = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """
+    The remembered answers of users, the latest first, `(B, R)` each; zeros where there are fewer.
+
+    Attributes:
+        there: Whether one is.
+        item: The lower halves of keys.
+        skill: The same, of the first skill.
+        correct: Whether it was right.
+        timed: Whether its response time is known.
+        time: Log seconds about the usual.
+        at: Seconds since the epoch.
+    """
+
+    there: NDArray[np.bool_]
+    item: NDArray[np.uint32]
+    skill: NDArray[np.uint32]
+    correct: NDArray[np.bool_]
+    timed: NDArray[np.bool_]
+    time: NDArray[np.float32]
+    at: NDArray[np.float64]
+
+
+def _past(records: Records) -> _Past:
+    size = records.dtype["answer_id"].shape[0]
+    back = np.arange(1, size + 1)
+    answers = records["answers"].astype(np.int64)[:, None]
+    there = answers >= back  # (B, R)
+    place = (answers - back) % size
+    rows = np.arange(len(records))[:, None]
+    flags = np.where(there, records["answer_flags"][rows, place], 0)
+    seconds = _SECONDS[records["answer_time"][rows, place]]
+    return _Past(
+        there,
+        np.where(there, records["answer_item"][rows, place], 0),
+        np.where(there, records["answer_skill"][rows, place], 0),
+        (flags & 1) > 0,
+        (flags & 2) > 0,
+        seconds,
+        records["answer_at"][rows, place].astype(np.float64),
+    )
+
+
+_SECONDS = (np.log(np.maximum(decode_times(np.arange(256, dtype=np.uint8)), 0.05)) - _USUAL_LOG_S).astype(np.float32)
+"""Log seconds about the usual, by the byte that is remembered."""
+
+
+def _practice(
+    past: _Past,
+    questions: Questions,
+    met: NDArray[np.uint32],
+    wanted: NDArray[np.uint32],
+    is_named: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Return what the remembered answers say of practising one thing, `(N, 7)`; `met` is `(B, R)`, `wanted` `(N,)`."""
+    count = len(questions.row)
+    out = np.zeros((count, 7))
+    out[:, 4] = 0.5
+    named = is_named.nonzero()[0]
+    row = questions.row[named]
+    same = (met[row] == wanted[named, None]) & past.there[row]  # (M, R)
+    where, back = same.nonzero()
+    if not len(where):
+        return out
+    row, where_all = row[where], named[where]
+    right, timed = past.correct[row, back], past.timed[row, back]
+    age_min = np.maximum(questions.asked_at[where_all] - past.at[row, back], 0) / 60
+    faded = 1 / np.sqrt(1 + age_min)
+    # Pairs stand in the order of the questions, the latest answer first.
+    is_first = np.ones(len(where), bool)
+    is_first[1:] = where[1:] != where[:-1]
+    begin = is_first.nonzero()[0]
+    nth = np.arange(len(where)) - begin[np.cumsum(is_first) - 1]
+    weight = _FORGETS_PRACTICE**nth
+
+    def total(of: NDArray[Any]) -> NDArray[np.float64]:
+        return np.asarray(np.bincount(where_all, of, count), np.float64)
+
+    out[:, 0], out[:, 1] = np.log1p(total(right)), np.log1p(total(~right))
+    out[:, 2], out[:, 3] = np.log1p(total(right * faded)), np.log1p(total(~right * faded))
+    out[:, 4] = (0.5 + total(right * weight)) / (1 + total(weight))
+    out[where_all[begin], 5] = 1 / (1 + back[begin])
+    known = timed.nonzero()[0]
+    # Written from the oldest to the latest, which stays.
+    out[where_all[known[::-1]], 6] = past.time[row[known[::-1]], back[known[::-1]]]
+    return out
+
+
+def _latest(past: _Past, questions: Questions) -> NDArray[np.float64]:
+    """Return what the latest answers on anything say, `(N, 7)`."""
+    users, size = past.there.shape
+    of_user = np.zeros((users, 5))
+    weights = _FORGETS[:, None] ** np.arange(size)  # (3, R)
+    of_user[:, :3] = (0.5 + past.correct @ weights.T) / (1 + past.there @ weights.T)
+    first = past.correct[:, :1]
+    differs = (past.correct != first) | ~past.there
+    length = np.where(differs.any(axis=1), differs.argmax(axis=1), size)
+    of_user[:, 3] = np.log1p(length) * np.where(first[:, 0], 1, -1)
+    of_user[:, 4] = np.where(past.timed[:, 0], past.time[:, 0], 0)
+    row = questions.row
+    out = np.empty((len(row), 7))
+    out[:, :5] = of_user[row]
+    out[:, 5] = past.there[row, 0] & (questions.item > 0) & (past.item[row, 0] == questions.item.astype(np.uint32))
+    out[:, 6] = past.there[row, 0] & (past.skill[row, 0] == questions.topic.astype(np.uint32))
+    return out
+
+
+def _skills(records: Records, questions: Questions) -> NDArray[np.float64]:
+    """Return what the counts of all skills of a question say, `(N, 5)`."""
+    count, width = questions.skills.shape
+    answers, right, met = np.zeros((count, width)), np.zeros((count, width)), np.zeros((count, width), bool)
+    has = questions.skills != 0
+    for column in has.any(axis=0).nonzero()[0]:
+        who = has[:, column].nonzero()[0]
+        row = questions.row[who]
+        place, is_met = find_concepts(records["concept"][row], questions.skills[who, column])
+        answers[who, column] = records["concept_answers"][row, place] * is_met
+        right[who, column] = records["concept_correct"][row, place] * is_met
+        met[who, column] = is_met
+    share = (right + 0.5) / (answers + 1)
+    of_skills = np.maximum(has.sum(axis=1), 1)
+    out = np.empty((count, 5))
+    out[:, 0] = np.log1p(right).sum(axis=1) / of_skills
+    out[:, 1] = np.log1p(answers - right).sum(axis=1) / of_skills
+    out[:, 2] = (share * has).sum(axis=1) / of_skills
+    out[:, 3] = met.sum(axis=1) / of_skills
+    out[:, 4] = np.where(has, share, 1).min(axis=1, initial=1)
+    return out

@@ -42,7 +42,7 @@ def simulated(seed: int = 1) -> AnswersFile:
 def found() -> Evaluation:
     """Return an evaluation of simulated answers, all models."""
     with networks.own_torch():
-        return evaluate(simulated(), seed=42, everything=True, epochs=8, learning_rate=0.002, tell=lambda line: None)
+        return evaluate(simulated(), seed=42, everything=True, epochs=8, tell=lambda line: None)
 
 
 def test_the_report_says_what_is_promised(found: Evaluation) -> None:
@@ -92,7 +92,7 @@ def test_the_outcome_reaches_no_prediction_of_it(found: Evaluation) -> None:
     )  # fmt: skip
     file.answers[last] = turned
     with networks.own_torch():
-        again = evaluate(file, seed=42, everything=True, epochs=8, learning_rate=0.002, tell=lambda line: None)
+        again = evaluate(file, seed=42, everything=True, epochs=8, tell=lambda line: None)
     assert again.serving.p_correct is not None
     assert found.serving.p_correct is not None
     assert np.allclose(again.serving.p_correct[found.rows], found.serving.p_correct[found.rows], atol=1e-5)
@@ -121,7 +121,7 @@ def test_files_that_are_written(found: Evaluation, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("stream.learning.evaluation.read_answers", lambda path: simulated())
     report, predictions, told = tmp_path / "report.json", tmp_path / "predictions.csv.gz", list[str]()
     evaluate_file(
-        tmp_path / "x.csv", seed=42, everything=True, epochs=1, learning_rate=0.1, report=report,
+        tmp_path / "x.csv", seed=42, everything=True, epochs=1, report=report,
         predictions=predictions, tell=told.append,
     )  # fmt: skip
     assert orjson.loads(report.read_bytes()) == orjson.loads(orjson.dumps(found.report))
@@ -145,9 +145,7 @@ def test_a_bad_file_gets_a_clear_sentence(tmp_path: Path, rows: list[str], sente
     path = tmp_path / "bad.csv"
     path.write_text("\n".join(["user_id,item_id,skill_id,correct", *rows]) + "\n")
     with pytest.raises((UserError, BadAnswersFile)) as caught:
-        evaluate_file(
-            path, seed=42, everything=False, epochs=1, learning_rate=0.1, report=None, predictions=None, tell=print
-        )
+        evaluate_file(path, seed=42, everything=False, epochs=1, report=None, predictions=None, tell=print)
     assert sentence in str(caught.value)
 
 
@@ -155,6 +153,6 @@ def test_a_report_that_could_not_be_written_is_refused_before_the_work(tmp_path:
     """A folder that does not exist is named at once."""
     with pytest.raises(UserError, match="does not exist"):
         evaluate_file(
-            tmp_path / "x.csv", seed=1, everything=False, epochs=1, learning_rate=0.1,
+            tmp_path / "x.csv", seed=1, everything=False, epochs=1,
             report=tmp_path / "none" / "r.json", predictions=None, tell=print,
         )  # fmt: skip

@@ -42,7 +42,7 @@ def test_a_network_is_fitted_and_stopped_in_time() -> None:
     assert figures["answers"] > 50
     assert 1 <= len(told) <= 2
     assert "log loss" in told[0]
-    assert network.shape.hidden_size == 512
+    assert network.shape.hidden_size == 128
 
 
 def test_what_does_not_help_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:

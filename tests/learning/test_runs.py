@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from schemas import TrainingExample
 from stream.learning.runs import Buffer
 from stream.models.dkt import SKILLS
+from stream.models.features import COUNT
 from tests.learning.test_item_statistics import example
 
 
@@ -21,7 +22,7 @@ def test_a_run_keeps_what_was_seen_and_said() -> None:
     buffer = Buffer(100, 10)
     buffer.add(of("u-1", 0, skills=("a", "b"), correct=True, seconds=60.0, p_before=0.7, p_before_fallback=0.6))
     buffer.add(of("u-1", 1, skills=("b",), correct=False, seconds=None, difficulty=None))
-    buffer.add(of("u-2", 2, skills=("c",), features=tuple(float(i) for i in range(25))))
+    buffer.add(of("u-2", 2, skills=("c",), features=tuple(float(i) for i in range(COUNT))))
     runs = buffer.runs()
     assert buffer.skills == ("a", "b", "c")
     assert runs.there.tolist() == [[True, True], [True, False]]
@@ -30,7 +31,7 @@ def test_a_run_keeps_what_was_seen_and_said() -> None:
     assert runs.level.tolist() == [[3, 0], [3, 0]]
     assert runs.number.tolist() == [[0, 1], [2, 0]]
     assert runs.time[0].tolist() == [[pytest.approx(0, abs=1e-6), 1], [0, 0]]
-    assert runs.features[1, 0].tolist() == list(range(25))
+    assert runs.features[1, 0].tolist() == list(range(COUNT))
     assert (runs.p_serving[0, 0], runs.p_fallback[0, 0]) == (pytest.approx(0.7), pytest.approx(0.6))
 
 

@@ -47,7 +47,13 @@ def said_of(dkt: Dkt, runs: Runs) -> NDArray[np.float32]:
     said = np.zeros((users, length), np.float32)
     for t in range(length):
         hidden, said[:, t] = dkt.replay(
-            hidden, runs.skills[:, t], runs.correct[:, t], runs.time[:, t], runs.level[:, t], runs.features[:, t]
+            hidden,
+            runs.skills[:, t],
+            runs.item[:, t],
+            runs.correct[:, t],
+            runs.time[:, t],
+            runs.level[:, t],
+            runs.features[:, t],
         )
     return said
 
@@ -69,7 +75,7 @@ def test_an_update_beats_the_fallback_on_later_answers(tmp_path: Path) -> None:
     assert log_losses(correct, p).mean() < log_losses(correct, p_fallback).mean() - 0.005
     assert (auc(correct, p) or 0) > (auc(correct, p_fallback) or 1) + 0.01
     manifest = read_manifest(folder)
-    assert (manifest.version, manifest.state_format) == (1, "lstm-2x128-knowledge-1")
+    assert (manifest.version, manifest.state_format) == (1, "lstm-1x64-knowledge-1")
     assert (manifest.trained_on.answers, manifest.skills) == (networks.LEARNED, learned.skills)
 
 
@@ -107,7 +113,7 @@ def test_an_update_from_nothing_has_a_lineage_of_its_own(tmp_path: Path) -> None
 def test_single_answers_are_enough_for_an_update(tmp_path: Path) -> None:
     """The first ten answers may be of ten users: runs of one answer each."""
     folder = update(wish(tmp_path / "m", a_few(users=10, each=1), seconds=0.01))
-    assert load(folder, variant="champion").hidden_size == 512
+    assert load(folder, variant="champion").hidden_size == 128
 
 
 def test_the_same_seed_gives_the_same_model(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The exported network against the one that was trained: the oracle of every export."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from stream.errors import ArtifactError, InferenceError
 from stream.learning.network import Network, Shape, Step, examples_of_inputs, export
 from stream.learning.runs import Runs
 from stream.learning.update import forward
-from stream.models.dkt import INPUTS, OUTPUTS, SKILLS, Dkt, Vocabulary
+from stream.models.dkt import INPUTS, ITEM_ROWS, OUTPUTS, SKILLS, Dkt, Vocabulary, item_rows
 from stream.models.features import COLUMN, COUNT
 from stream.models.runtime import Graph
 from stream.ports import Identity
@@ -28,6 +30,7 @@ def some_runs(seed: int, users: int, length: int) -> Runs:
     known = random.integers(0, 2, (users, length))
     return Runs(
         skills=random.integers(0, 6, (users, length, SKILLS)),
+        item=random.integers(0, ITEM_ROWS, (users, length)),
         correct=random.integers(0, 2, (users, length)),
         time=np.stack([random.normal(0, 1, (users, length)) * known, known], axis=-1).astype(np.float32),
         level=random.integers(0, 4, (users, length)),
@@ -70,11 +73,15 @@ def by_steps(graph: Graph, runs: Runs) -> NDArray[np.float32]:
             {
                 "hidden": hidden,
                 "skills": runs.skills[:, t],
+                "item": runs.item[:, t],
                 "correct": runs.correct[:, t],
                 "time": runs.time[:, t],
+                "known": runs.features[:, t],
+                "is_known": np.ones(users, np.float32),
                 "row": np.arange(users),
                 "after": np.zeros(users, np.float32),
                 "asked_skills": runs.skills[:, t],
+                "asked_item": runs.item[:, t],
                 "level": runs.level[:, t],
                 "features": runs.features[:, t],
             },
@@ -181,8 +188,8 @@ def test_unknown_skills_share_one_row() -> None:
     hidden = np.zeros((1, dkt.hidden_size), np.float16)
     said = []
     for name in ("never met", "nor this"):
-        batch.questions.skills[:] = key64(name)
-        said.append(dkt.predict(hidden, batch.questions, batch.features).p_correct[0])
+        asked = replace(batch.questions, skills=np.full_like(batch.questions.skills, key64(name)))
+        said.append(dkt.predict(hidden, asked, batch.features).p_correct[0])
     assert said[0] == said[1]
 
 
@@ -193,6 +200,7 @@ def test_replay_of_nobody() -> None:
     hidden, p = dkt.replay(
         np.zeros((0, dkt.hidden_size), np.float16),
         runs.skills[:, 0],
+        runs.item[:, 0],
         runs.correct[:, 0],
         runs.time[:, 0],
         runs.level[:, 0],
@@ -210,6 +218,49 @@ def test_replay_says_what_a_step_says() -> None:
         expected = forward(networks.random_network(), runs).numpy()[..., 0]
     for t in range(5):
         hidden, p = dkt.replay(
-            hidden, runs.skills[:, t], runs.correct[:, t], runs.time[:, t], runs.level[:, t], runs.features[:, t]
+            hidden,
+            runs.skills[:, t],
+            runs.item[:, t],
+            runs.correct[:, t],
+            runs.time[:, t],
+            runs.level[:, t],
+            runs.features[:, t],
         )
         np.testing.assert_allclose(p, 1 / (1 + np.exp(-expected[:, t])), atol=2e-3)
+
+
+def test_items_are_told_apart_and_new_ones_too() -> None:
+    """By hash: an item needs no training to have a row, no item has row 0, and the low half of a key is enough."""
+    keys = np.array([key64(f"i-{n}") for n in range(300)], np.uint64)
+    rows = item_rows(keys)
+    assert rows.min() >= 1
+    assert rows.max() < ITEM_ROWS
+    assert len(set(rows.tolist())) > 280
+    assert np.array_equal(item_rows(keys.astype(np.uint32)), rows)
+    assert item_rows(np.zeros(2, np.uint64)).tolist() == [0, 0]
+
+
+def test_an_item_matters_to_what_is_said_of_it_and_after_it() -> None:
+    """The same question about another item is answered differently, and so is one after an answer on it."""
+    dkt, batch = networks.random_dkt(), make_batch(seed=5, users=3, questions=3)
+    hidden = np.zeros((3, dkt.hidden_size), np.float16)
+    other = replace(batch.questions, item=batch.questions.item + np.uint64(1))
+    first, second = (dkt.predict(hidden, asked, batch.features).p_correct for asked in (batch.questions, other))
+    assert np.abs(first - second).max() > 1e-3
+    after = np.ones(3, bool)
+    answers = replace(batch.answers, item=batch.answers.item + np.uint64(1))
+    states = [dkt.step(hidden, each, batch.questions, batch.features, after)[0] for each in (batch.answers, answers)]
+    assert np.abs(states[0].astype(np.float32) - states[1]).max() > 1e-3
+
+
+def test_what_was_known_of_an_answer_matters_to_the_state() -> None:
+    """The features with which it was asked go into the next state; none is something else than nothing in them."""
+    dkt, batch = networks.random_dkt(), make_batch(seed=5, users=3, questions=3)
+    hidden = np.zeros((3, dkt.hidden_size), np.float16)
+    after = np.zeros(3, bool)
+    states = [
+        dkt.step(hidden, batch.answers, batch.questions, batch.features, after, known)[0].astype(np.float32)
+        for known in (None, np.zeros_like(batch.features), batch.features)
+    ]
+    assert np.abs(states[0] - states[1]).max() > 1e-3
+    assert np.abs(states[1] - states[2]).max() > 1e-3

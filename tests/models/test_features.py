@@ -115,6 +115,66 @@ def test_the_latest_meeting_of_an_item_counts() -> None:
     assert (found["item_seen"], found["item_latest_correct"]) == pytest.approx((0.8, 1))
 
 
+def test_practice_is_counted_fades_and_forgets() -> None:
+    """Of an item and of its topic: right and wrong ones, faded by their age, the latest counting most, and how near."""
+    history = [
+        interaction(at_s=0, item_id="i-1", correct=False, duration_seconds=20.0),
+        interaction(at_s=600, item_id="i-2", correct=True, duration_seconds=20.0),
+        interaction(at_s=1_200, item_id="i-1", correct=True, duration_seconds=40.0),
+        interaction(at_s=1_800, topic_id="other", item_id="i-3", correct=False),
+    ]
+    found = features_of_the_last(*history, interaction(at_s=2_430, item_id="i-1", duration_seconds=30.0))
+    assert (found["item_right"], found["item_wrong"]) == pytest.approx((math.log(2), math.log(2)))
+    assert found["item_right_faded"] == pytest.approx(math.log1p(1 / math.sqrt(1 + 20)), rel=1e-5)
+    assert found["item_wrong_faded"] == pytest.approx(math.log1p(1 / math.sqrt(1 + 40)), rel=1e-5)
+    assert found["item_recent"] == pytest.approx((0.5 + 1) / (1 + 1 + 0.75))
+    assert (found["item_nearness"], found["topic_nearness"]) == pytest.approx((1 / 2, 1 / 2))
+    assert found["item_latest_time"] == pytest.approx(math.log(40) - 3, abs=0.03)
+    assert (found["topic_right"], found["topic_wrong"]) == pytest.approx((math.log(3), math.log(2)))
+    assert found["topic_recent"] == pytest.approx((0.5 + 1 + 0.75) / (1 + 1 + 0.75 + 0.75**2))
+
+
+def test_what_was_never_practised_is_neutral() -> None:
+    """No counts, no nearness, a share of one half, a usual time."""
+    found = features_of_the_last(interaction(), interaction(at_s=100, topic_id="other", item_id="i-9"))
+    for what in ("item", "topic"):
+        nothing = [found[f"{what}_{how}"] for how in ("right", "wrong", "right_faded", "nearness", "latest_time")]
+        assert nothing == [0] * 5
+        assert found[f"{what}_recent"] == 0.5
+    assert (found["same_item"], found["same_topic"], found["skills_met"]) == (0, 0, 0)
+
+
+def test_the_latest_answers_on_anything() -> None:
+    """Shares that forget at three paces, a row of equal ones, the latest time, whether it was this item."""
+    history = [
+        interaction(at_s=100 * i, item_id=f"i-{i}", correct=correct, duration_seconds=50.0)
+        for i, correct in enumerate([True, False, False])
+    ]
+    found = features_of_the_last(*history, interaction(at_s=5_000, item_id="i-2"))
+    for name, keeps in (("recent_fast", 0.5), ("recent", 0.8), ("recent_slow", 0.95)):
+        assert found[name] == pytest.approx((0.5 + keeps**2) / (1 + 1 + keeps + keeps**2)), name
+    assert found["row"] == pytest.approx(-math.log(3))
+    assert found["latest_time"] == pytest.approx(math.log(50) - 3, abs=0.03)
+    assert (found["same_item"], found["same_topic"]) == (1, 1)
+    again = features_of_the_last(*history, interaction(at_s=600), interaction(at_s=5_000, topic_id="x", item_id="i-2"))
+    assert (again["row"], again["same_item"], again["same_topic"]) == pytest.approx((math.log(2), 0, 0))
+
+
+def test_all_skills_of_a_question_count() -> None:
+    """Their counts and shares, means over them, and the least share."""
+    history = [
+        interaction(at_s=0, skills=["a"], correct=True),
+        interaction(at_s=100, skills=["a"], correct=True),
+        interaction(at_s=200, skills=["b"], correct=False),
+    ]
+    found = features_of_the_last(*history, interaction(at_s=900, skills=["a", "b", "c"]))
+    assert found["skills_right"] == pytest.approx(math.log(3) / 3)
+    assert found["skills_wrong"] == pytest.approx(math.log(2) / 3)
+    assert found["skills_rate"] == pytest.approx((2.5 / 3 + 0.5 / 2 + 0.5) / 3)
+    assert found["skills_met"] == pytest.approx(2 / 3)
+    assert found["skills_least"] == pytest.approx(0.25)
+
+
 def test_a_question_without_item_has_no_past() -> None:
     """Items that are not named are never taken for each other."""
     history = [interaction(at_s=100 * i, item_id=None) for i in range(3)]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from schemas import Interaction
 from stream.errors import StateError
+from stream.learning.network import Shape
 from stream.models.dkt import Dkt
 from stream.state import academic, codec, learner
 from tests import networks
@@ -203,7 +204,8 @@ def test_a_user_takes_at_most_4_kib() -> None:
     assert len(core.learners["u-1"]) + len(core.academics["u-1"]) <= 4_096
 
 
-def test_the_largest_state_fits() -> None:
-    """The usual network's state fills the place that a record has for it."""
+def test_the_usual_state_fits() -> None:
+    """The usual network's state has its place in a record, and a plain one of two layers of 128 fills it."""
     predictor: Dkt = networks.random_dkt()
-    assert predictor.hidden_size == learner.HIDDEN_CAPACITY
+    assert 0 < predictor.hidden_size <= learner.HIDDEN_CAPACITY
+    assert Shape(hidden=128, layers=2).hidden_size == learner.HIDDEN_CAPACITY
