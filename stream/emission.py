@@ -18,9 +18,9 @@ from schemas import Academic, Interaction, PredictionRequest, risk_category
 from schemas.base import EVENT_NAMESPACE
 from stream.models import features, risk
 from stream.models.items import Question
+from stream.models.lnirt import Z_90
 from stream.ports import Forecast, Identity, Message, Record
 
-_Z90 = 1.2815515655446004  # the normal distribution's 90% quantile
 _MU_RANGE = (-3.0, 14.0)  # log seconds: 50 ms to two weeks
 _SIGMA_RANGE = (0.02, 3.0)
 _DIGITS, _TIME_DIGITS = 6, 4
@@ -230,7 +230,7 @@ def _probabilities(forecast: Forecast) -> list[float]:
 def _times(forecast: Forecast) -> list[list[float]]:
     """Return mean, 10%, 50% and 90% quantile of each log-normal response time, in seconds."""
     mu, sigma = _within(forecast.mu, *_MU_RANGE), _within(forecast.sigma, *_SIGMA_RANGE)
-    exponents = np.array([mu + sigma**2 / 2, mu - _Z90 * sigma, mu, mu + _Z90 * sigma])  # (4, N)
+    exponents = np.array([mu + sigma**2 / 2, mu - Z_90 * sigma, mu, mu + Z_90 * sigma])  # (4, N)
     seconds: list[list[float]] = np.exp(exponents.T).round(_TIME_DIGITS).tolist()
     return seconds
 

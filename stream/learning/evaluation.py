@@ -1,9 +1,9 @@
 """
 How good predictions are on a file of past answers: what `stream evaluate` does.
 
-Users are split once; the network learns from the training users, is stopped and calibrated on the validation users, and
-every answer of the test users is predicted from that user's earlier answers only, by the artifact's own graph on the
-worker's own records. What is known of the predicted answer is its item, its skills and when it was asked.
+Users are split once; the network learns from the training users and is stopped by the validation users, and every
+answer of the test users is predicted from that user's earlier answers only, by the artifact's own graph on the worker's
+own records. What is known of the predicted answer is its item, its skills and when it was asked.
 
 Source:
     Naeini et al. 2015 (expected calibration error); Pavlik et al. 2009 (logistic regression on counts).
@@ -33,13 +33,10 @@ from stream.learning.offline import LEARNING_RATE, fit, runs_of
 from stream.learning.reference import ItemMean, Logistic, Prediction, Reference, TimeMedian
 from stream.models.dkt import KNOWLEDGE, Dkt
 from stream.models.fallback import Fallback
-from stream.models.lnirt import MIN_SECONDS
+from stream.models.lnirt import MIN_SECONDS, Z_90
 from stream.models.quality import auc, brier, calibration_error, log_losses
 from stream.models.runtime import Graph
 from stream.ports import Identity, Predictor
-
-Z_80 = 1.2815515655446004
-"""Standard deviations from the median to the 10% and the 90% quantile of a normal distribution."""
 
 FIGURES = ("auc", "logloss", "brier", "ece", "time_mae_s", "time_mae_s_clipped_p99", "time_coverage_80")
 _SHORT = dict(zip(FIGURES, ("AUC", "log loss", "Brier", "ECE", "MAE s", "clipped", "cover 80"), strict=True))
@@ -100,7 +97,7 @@ def write_predictions(found: Evaluation, path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(("row", "p_correct", "time_p10", "time_p50", "time_p90"))
         for row in found.rows.tolist():
-            mu, wide = said.mu[row], Z_80 * said.sigma[row]
+            mu, wide = said.mu[row], Z_90 * said.sigma[row]
             times = (f"{value:.4g}" for value in np.exp([mu - wide, mu, mu + wide]))
             writer.writerow((row, f"{said.p_correct[row]:.6f}", *times))
 
@@ -257,7 +254,7 @@ def figures(
     timed = rows[~np.isnan(history.response_time_s[rows])]
     if said.mu is not None and said.sigma is not None and cut_s is not None and len(timed):
         seconds, mu = history.response_time_s[timed].astype(np.float64), said.mu[timed]
-        median, wide = np.exp(mu), Z_80 * said.sigma[timed]
+        median, wide = np.exp(mu), Z_90 * said.sigma[timed]
         log_s = np.log(np.maximum(seconds, MIN_SECONDS))
         found["time_mae_s"] = float(np.abs(seconds - median).mean())
         found["time_mae_s_clipped_p99"] = float(np.abs(np.minimum(seconds, cut_s) - np.minimum(median, cut_s)).mean())

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from stream.learning.history import History, Known
 from stream.models.features import COLUMN
-from stream.models.lnirt import MIN_SECONDS
+from stream.models.lnirt import MIN_SECONDS, Z_90
 
 _RIDGE = 1.0
 _STEPS = 25
-_Z_80 = 1.2815515655446004
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,7 @@ class TimeMedian:
             parts = np.split(log_s[order], first[1:])
             self._of_item = dict(zip(keys.tolist(), (float(np.median(part)) for part in parts), strict=True))
         error = log_s - self._mu(history, known)[rows]
-        self._sigma = max(float(np.quantile(np.abs(error), 0.8)) / _Z_80, 1e-3)
+        self._sigma = max(float(np.quantile(np.abs(error), 0.8)) / Z_90, 1e-3)
         return self
 
     def predict(self, history: History, known: Known) -> Prediction:

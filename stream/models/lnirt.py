@@ -96,6 +96,9 @@ def learn(records: Records, answers: Answers, items: Parameters) -> None:
 MIN_SECONDS = 0.05
 """Shorter response times count as this: nobody answers faster, and log 0 is no number."""
 
+Z_90 = 1.2815515655446004
+"""The normal distribution's 90% quantile: spreads of log time from the median to the ends of the middle 80%."""
+
 MAX_RESIDUAL = 2.0
 """Log seconds: a factor of 7."""
 

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from stream.learning.network import Network, Shape, from_weights, weights
-from stream.learning.runs import Buffer, Runs
+from stream.learning.replay import predict_runs
+from stream.learning.runs import Buffer
 from stream.learning.update import NotFiniteError, Wish, batches, loss_of, shape_for, update, warm
 from stream.models.artifacts import load, read_manifest, read_weights
-from stream.models.dkt import Dkt
 from stream.models.quality import auc, log_losses
 from tests import networks
 from tests.learning.test_runs import of
@@ -40,24 +39,6 @@ def a_few(users: int = 12, each: int = 3) -> Buffer:
     return buffer
 
 
-def said_of(dkt: Dkt, runs: Runs) -> NDArray[np.float32]:
-    """Return what a served model would have said of each answer of runs, `(B, T)`."""
-    users, length = runs.correct.shape
-    hidden = np.zeros((users, dkt.hidden_size), np.float16)
-    said = np.zeros((users, length), np.float32)
-    for t in range(length):
-        hidden, said[:, t] = dkt.replay(
-            hidden,
-            runs.skills[:, t],
-            runs.item[:, t],
-            runs.correct[:, t],
-            runs.time[:, t],
-            runs.level[:, t],
-            runs.features[:, t],
-        )
-    return said
-
-
 def test_an_update_beats_the_fallback_on_later_answers(tmp_path: Path) -> None:
     """From 4,000 simulated answers, through the artifact that would be served, on the 2,000 that come after them."""
     examples = networks.simulated_examples()
@@ -70,7 +51,7 @@ def test_an_update_beats_the_fallback_on_later_answers(tmp_path: Path) -> None:
         whole.add(example)
     runs = whole.runs()
     later = runs.there & (runs.number >= networks.LEARNED)
-    correct, p, p_fallback = runs.correct[later], said_of(dkt, runs)[later], runs.p_fallback[later]
+    correct, p, p_fallback = runs.correct[later], predict_runs(dkt, runs)[later], runs.p_fallback[later]
     assert later.sum() == networks.ANSWERS - networks.LEARNED
     assert log_losses(correct, p).mean() < log_losses(correct, p_fallback).mean() - 0.005
     assert (auc(correct, p) or 0) > (auc(correct, p_fallback) or 1) + 0.01

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stream.errors import ArtifactError, InferenceError
 from stream.learning.network import Network, Shape, Step, examples_of_inputs, export
+from stream.learning.replay import predict_runs
 from stream.learning.runs import Runs
 from stream.learning.update import forward
 from stream.models.dkt import INPUTS, ITEM_ROWS, OUTPUTS, SKILLS, Dkt, Vocabulary, item_rows
@@ -213,20 +214,9 @@ def test_replay_says_what_a_step_says() -> None:
     """Answers kept as the network's inputs lead to the same states and forecasts as answers that come live."""
     dkt = networks.random_dkt()
     runs = some_runs(seed=4, users=3, length=5)
-    hidden = np.zeros((3, dkt.hidden_size), np.float16)
     with torch.no_grad():
         expected = forward(networks.random_network(), runs).numpy()[..., 0]
-    for t in range(5):
-        hidden, p = dkt.replay(
-            hidden,
-            runs.skills[:, t],
-            runs.item[:, t],
-            runs.correct[:, t],
-            runs.time[:, t],
-            runs.level[:, t],
-            runs.features[:, t],
-        )
-        np.testing.assert_allclose(p, 1 / (1 + np.exp(-expected[:, t])), atol=2e-3)
+    np.testing.assert_allclose(predict_runs(dkt, runs), 1 / (1 + np.exp(-expected)), atol=2e-3)
 
 
 def test_items_are_told_apart_and_new_ones_too() -> None:

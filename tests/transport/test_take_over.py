@@ -85,6 +85,14 @@ class Previous:
         self.producer.commit_transaction(WAIT_S)
 
 
+def left_open(settings: Settings, member: Consumer) -> Previous:
+    """Return an owner who has committed offset 7 and left another transaction open."""
+    previous = Previous(settings)
+    previous.commit(member, 7)
+    previous.open()
+    return previous
+
+
 def names(settings: Settings) -> list[tuple[int, str | None]]:
     """Return what is committed of each partition, and what stands beside it."""
     places = [(settings.topic("interactions"), partition) for partition in range(PARTITIONS)]
@@ -113,9 +121,7 @@ async def test_an_open_transaction_of_the_owner_before_is_ended(
     settings: Settings, worker: ExactlyOnce, member: Consumer
 ) -> None:
     """Before its own timeout would end it, and he can never commit it."""
-    previous = Previous(settings)
-    previous.commit(member, 7)
-    previous.open()
+    previous = left_open(settings, member)
     assert worker._open(AdminClient(client_config(settings)), [0, 1]) == {0}
     assert await worker.take_over({0, 1}, member.consumer_group_metadata())
     assert worker._open(AdminClient(client_config(settings)), [0, 1]) == set()
@@ -129,9 +135,7 @@ async def test_an_owner_who_is_just_committing_is_given_the_time(
 ) -> None:
     """What he commits meanwhile is what we go on from."""
     monkeypatch.setattr(exactly_once, "_GRACE_S", WAIT_S)
-    previous = Previous(settings)
-    previous.commit(member, 7)
-    previous.open()
+    previous = left_open(settings, member)
     taken = asyncio.ensure_future(worker.take_over({0}, member.consumer_group_metadata()))
     await asyncio.sleep(0.5)
     assert not taken.done()
@@ -171,9 +175,7 @@ async def test_whoever_gives_up_waits_for_the_thread(
 ) -> None:
     """Another rebalance cancels the call: nothing is claimed after that, and the producer is free again."""
     monkeypatch.setattr(exactly_once, "_GRACE_S", WAIT_S)
-    previous = Previous(settings)
-    previous.commit(member, 7)
-    previous.open()
+    _kept_alive = left_open(settings, member)
     claims: list[object] = []
     monkeypatch.setattr(worker, "_claim", lambda *args: claims.append(args))
     taken = asyncio.ensure_future(worker.take_over({0}, member.consumer_group_metadata()))
