@@ -50,7 +50,7 @@ $(VENV_READY): pyproject.toml
 		"$$python" -m venv "$(VENV)"
 	fi
 	echo "Installing into $(VENV) (about two minutes; 5 GB, most of it torch) ..."
-	if ! "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable '.[train,dev]'; then
+	if ! "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable '.[train,search,dev]'; then
 		echo "Installing into $(VENV) failed: the lines above say why. 'make venv' goes on from here; 'make clean' starts anew." >&2
 		exit 1
 	fi

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from benchmarks.job import CORE_HIDDEN, CORE_ITEMS, CORE_LAYERS
 from benchmarks.load import SKILLS
 from stream.learning.network import Network, Shape
-from stream.learning.runs import Buffer
-from stream.learning.update import Wish, publish
+from stream.learning.publication import Publication, publish
+from stream.models.artifacts import Span
 from stream.models.dkt import KNOWLEDGE
 
 VERSION = 1
@@ -30,8 +30,8 @@ def make_full(store: Path) -> Path:
         network = Network(Shape())
         nn.init.normal_(network.out.weight, std=0.3)
         nn.init.normal_(network.out.bias, std=0.3)
-        wish = Wish(KNOWLEDGE, VERSION, folder, Buffer(10, 10).runs(), SKILLS, None, None, 1.0, 0.002, VERSION)
-        publish(network, folder, wish, "lstm-bench-1", {"logloss": 0.5})
+        about = Publication(KNOWLEDGE, VERSION, "lstm-bench-1", SKILLS, Span(answers=0, users=0), {"logloss": 0.5})
+        publish(network, folder, about)
     return folder
 
 

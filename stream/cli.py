@@ -187,7 +187,10 @@ def replay(file: Path, speed: float | None) -> None:
     "--epochs", type=click.IntRange(1, 1000), default=30, show_default=True, help="Passes over the file, at most."
 )
 @click.option("--seed", type=int, default=42, show_default=True, help="Of everything random.")
-def train(file: Path, out: Path, epochs: int, seed: int) -> None:
+@click.option(
+    "--search", "trials", type=click.IntRange(1, 10_000), help="Try so many recipes, keep the best; needs Optuna."
+)
+def train(file: Path, out: Path, epochs: int, seed: int, trials: int | None) -> None:
     """
     Make a first model from a file of past answers.
 
@@ -195,10 +198,14 @@ def train(file: Path, out: Path, epochs: int, seed: int) -> None:
     """
     _needs_torch()
     from stream.learning.first import train_file
+    from stream.learning.offline import Recipe
 
     settings = _settings()
     _log(settings)
-    figures = train_file(file, out, epochs, seed, lambda line: click.echo(line, err=True))
+    figures = train_file(
+        file, out, recipe=Recipe(seed=seed, epochs=epochs), trials=trials or 0, records=settings.runs,
+        write=lambda line: click.echo(line, err=True),
+    )  # fmt: skip
     click.echo(f"{out}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
 
@@ -222,6 +229,7 @@ def train(file: Path, out: Path, epochs: int, seed: int) -> None:
 )
 @click.option("--report", type=click.Path(path_type=Path), help="Write the figures as JSON.")
 @click.option("--predictions", type=click.Path(path_type=Path), help="Write what was said of each answer, .csv.gz.")
+@click.option("--page", type=click.Path(path_type=Path), help="Write a page for people who would rather look, .html.")
 @click.option(
     "--epochs", type=click.IntRange(1, 1000), default=30, show_default=True, help="Passes over the file, at most."
 )
@@ -231,6 +239,7 @@ def evaluate(
     models: str,
     report: Path | None,
     predictions: Path | None,
+    page: Path | None,
     epochs: int,
 ) -> None:
     """
@@ -240,12 +249,13 @@ def evaluate(
     """  # fmt: skip
     _needs_torch()
     from stream.learning.evaluation import evaluate_file
+    from stream.learning.offline import Recipe
 
     settings = _settings()
     _log(settings)
     evaluate_file(
-        file, seed=seed, everything=models == "all", epochs=epochs,
-        report=report, predictions=predictions, tell=click.echo,
+        file, recipe=Recipe(seed=seed, epochs=epochs), everything=models == "all",
+        report=report, predictions=predictions, page=page, write=click.echo,
     )  # fmt: skip
 
 

@@ -112,6 +112,11 @@ class Settings(BaseSettings):
     model_max_bytes: int = Field(
         67_108_864, ge=1_024, le=2_147_483_648, description="largest model file that is loaded, bytes"
     )
+    model_precision: Literal["fp32", "int8"] = Field(
+        "fp32",
+        description="form of a model that a worker serves: `int8`, a quarter of the size, where the artifact has one",
+    )
+    runs: Path = Field(Path("runs"), description="folder in which `stream train` keeps a record of each training")
 
     metrics_host: str = Field("127.0.0.1", description="address of `/metrics`")
     worker_metrics_port: int = Field(6066, ge=0, le=65_535, description="port of the worker's `/metrics`; 0: none")

@@ -9,8 +9,9 @@ import torch
 from schemas import TrainingExample
 from stream.demo.simulator import simulate
 from stream.learning.network import Network, Shape, export
+from stream.learning.offline import calibrate
 from stream.learning.runs import Buffer
-from stream.learning.update import shape_for, train
+from stream.learning.update import fresh, shape_for, train
 from stream.models.dkt import Dkt
 from stream.models.fallback import Fallback
 from stream.models.runtime import Graph
@@ -81,10 +82,19 @@ def buffer_of(examples: tuple[TrainingExample, ...]) -> Buffer:
 
 
 @cache
-def trained_dkt() -> Dkt:
-    """Return a predictor that has learned a little from simulated learners."""
+def trained_network() -> tuple[Network, tuple[str, ...]]:
+    """Return a network that has learned a little from simulated learners, calibrated, and the skills that it knows."""
     buffer = buffer_of(simulated_examples()[:2_000])
+    runs = buffer.runs()
     with own_torch():
-        network = Network(shape_for(len(buffer.skills)))
-        train(network, buffer.runs(), 2.0, 0.002, 1)
-    return dkt(export(network.eval()), buffer.skills, 2)
+        network = fresh(shape_for(len(buffer.skills)), runs)
+        train(network, runs, 2.0, 0.002, 1)
+        calibrate(network, runs)
+    return network.eval(), buffer.skills
+
+
+@cache
+def trained_dkt() -> Dkt:
+    """Return it as a predictor."""
+    network, skills = trained_network()
+    return dkt(export(network), skills, 2)

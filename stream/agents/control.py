@@ -186,7 +186,10 @@ class Control:
 
     def _load(self, release: Release) -> Dkt:
         folder = Path(self._settings.model_store) / release.path
-        return load(folder, variant="champion", sha256=release.sha256, max_bytes=self._settings.model_max_bytes)
+        return load(
+            folder, variant="champion", sha256=release.sha256, max_bytes=self._settings.model_max_bytes,
+            precision=self._settings.model_precision,
+        )  # fmt: skip
 
     def _tell(self, event: ModelSwapped | ModelRefused) -> None:
         self._announce(Message("model-events", KNOWLEDGE.encode(), event.model_dump_json().encode()))

@@ -12,7 +12,6 @@ Source:
 import csv
 import gzip
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -27,10 +26,17 @@ from numpy.typing import NDArray
 
 from stream.demo.answers import AnswersFile, read_answers
 from stream.errors import UserError
+from stream.learning.first import use_cores
 from stream.learning.history import TEST, TRAINING, VALIDATION, History, Known, prepare, walk
 from stream.learning.network import export
-from stream.learning.offline import LEARNING_RATE, fit, runs_of
-from stream.learning.reference import ItemMean, Logistic, Prediction, Reference, TimeMedian
+from stream.learning.offline import Recipe, fit, runs_of
+from stream.learning.page import render
+from stream.learning.progress import Teller, telling
+from stream.learning.references import Prediction, Reference
+from stream.learning.references.boosting import Boosting
+from stream.learning.references.dkt import PlainDkt
+from stream.learning.references.embeddings import EmbeddingCorrectness, EmbeddingTime
+from stream.learning.references.simple import ItemMean, Logistic, TimeMedian
 from stream.models.dkt import KNOWLEDGE, Dkt
 from stream.models.fallback import Fallback
 from stream.models.lnirt import MIN_SECONDS, Z_90
@@ -52,22 +58,26 @@ class Evaluation:
         report: As JSON; see `docs/evaluation.md`.
         rows: Of the file, that were predicted, `(M,)`.
         serving: What the model that would serve said of them, `(N,)`.
+        history: All answers.
+        epochs: Figures of each epoch of training; see `stream.learning.offline.fit`.
     """
 
     report: dict[str, Any]
     rows: NDArray[np.int64]
     serving: Prediction
+    history: History
+    epochs: list[dict[str, float]]
 
 
 def evaluate_file(
     file: Path,
     *,
-    seed: int,
+    recipe: Recipe,
     everything: bool,
-    epochs: int,
     report: Path | None,
     predictions: Path | None,
-    tell: Callable[[str], None],
+    page: Path | None,
+    write: Callable[[str], None],
 ) -> None:
     """
     Evaluate a file, tell the table, and write what is asked for.
@@ -75,16 +85,23 @@ def evaluate_file(
     Raises:
         UserError: As `evaluate` does, or if a file cannot be written.
     """
-    for path in (report, predictions):
+    for path in (report, predictions, page):
         if path is not None and not path.resolve().parent.is_dir():
             raise UserError(f"{path}: the folder {path.parent} does not exist; make it, or choose another place")
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
-    found = evaluate(read_answers(file), seed=seed, everything=everything, epochs=epochs, tell=tell)
+    use_cores()
+    answers = read_answers(file)
+    with telling("evaluating", write) as teller:
+        found = evaluate(answers, recipe=recipe, everything=everything, teller=teller)
     if report is not None:
         report.write_text(json.dumps(found.report, indent=1) + "\n", "utf-8")
     if predictions is not None:
         write_predictions(found, predictions)
-    tell(table(found.report))
+    if page is not None:
+        history = found.history
+        page.write_text(
+            render(found.report, history, found.rows, found.serving, history.names, found.epochs), encoding="utf-8"
+        )
+    write(table(found.report))
 
 
 def write_predictions(found: Evaluation, path: Path) -> None:
@@ -112,29 +129,32 @@ def table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def evaluate(file: AnswersFile, *, seed: int, everything: bool, epochs: int, tell: Callable[[str], None]) -> Evaluation:
+def evaluate(file: AnswersFile, *, recipe: Recipe, everything: bool, teller: Teller) -> Evaluation:
     """
     Train on a part of a file's users and predict another's answers.
 
     Args:
         file: Past answers.
-        seed: Of the split and of everything random.
+        recipe: Of the network; its seed is the split's too.
         everything: The reference models too.
-        epochs: At most.
-        tell: Told of progress, a line at a time.
+        teller: Told of progress.
 
     Raises:
         UserError: If there are too few users, or all answers are right or all wrong.
     """
     started = time.monotonic()
     history = History.of(file)
-    part = history.split(seed)
+    seed, part = recipe.seed, history.split(recipe.seed)
     _check(file, history, part)
-    known = prepare(history, part, seed)
-    tell(f"read {len(history.user)} answers of {history.users} users")
+    known = prepare(history, part, seed, lambda share: teller.advance(share * _READING))
+    teller.say(f"read {len(history.user)} answers of {history.users} users")
     training, validation = (runs_of(history, known.features, part == which) for which in (TRAINING, VALIDATION))
-    network, _ = fit(training, validation, len(history.names), epochs, LEARNING_RATE, seed, tell)
-    graph = Dkt(Graph(export(network.eval())), Identity(KNOWLEDGE, 1, "champion", "evaluated"), history.names)
+    epochs: list[dict[str, float]] = []
+    learning_from = time.monotonic()
+    learning = _Part(teller, 1 - _READING - (_OTHERS if everything else 0))
+    network = fit(training, validation, len(history.names), recipe, learning, epochs.append).network
+    learned_s = time.monotonic() - learning_from
+    graph = Dkt(Graph(export(network)), Identity(KNOWLEDGE, 1, "champion", "evaluated"), history.names)
     said = {
         NETWORK: predict(history, part != TRAINING, known, graph),
         LNIRT: predict(history, part != TRAINING, known, Fallback(KNOWLEDGE)),
@@ -142,9 +162,12 @@ def evaluate(file: AnswersFile, *, seed: int, everything: bool, epochs: int, tel
     part_of = part[history.user]
     serving = min(said, key=lambda name: _log_loss(history, said[name], part_of == VALIDATION))
     if everything:
-        is_training = part_of == TRAINING
-        for name, model in _references().items():
-            said[name] = model.fit(history, known, is_training).predict(history, known)
+        is_training, is_validation = part_of == TRAINING, part_of == VALIDATION
+        references = _references(seed)
+        for name, model in references.items():
+            teller.say(f"fitting {name}")
+            said[name] = model.fit(history, known, is_training, is_validation).predict(history, known)
+            teller.advance(_OTHERS / len(references))
     elif serving != NETWORK:
         said = {serving: said[serving]}
     tested = np.flatnonzero(part_of == TEST)
@@ -161,19 +184,51 @@ def evaluate(file: AnswersFile, *, seed: int, everything: bool, epochs: int, tel
         "serving": serving,
         "models": {name: figures(history, each, tested, cut_s) for name, each in said.items()},
         "seconds": round(time.monotonic() - started, 1),
+        "training_seconds": round(learned_s, 1),
+        "epochs": len(epochs),
         "versions": {"python": platform.python_version(), "torch": torch.__version__}
         | {name: version(name) for name in ("numpy", "onnxruntime")},
     }  # fmt: skip
-    return Evaluation(report, tested, said[serving])
+    return Evaluation(report, tested, said[serving], history, epochs)
 
 
-def _references() -> dict[str, Reference]:
+_READING, _OTHERS = 0.2, 0.4
+"""Of the work, about: reading the file and computing features; the reference models."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """
+    Tells of a part of the work.
+
+    Attributes:
+        teller: Told.
+        share: Of the whole work.
+    """
+
+    teller: Teller
+    share: float
+
+    def say(self, line: str) -> None:
+        """Tell of something that has happened."""
+        self.teller.say(line)
+
+    def advance(self, share: float) -> None:
+        """Tell of a share of this part."""
+        self.teller.advance(share * self.share)
+
+
+def _references(seed: int) -> dict[str, Reference]:
     return {
         "item_mean": ItemMean(),
         "logistic": Logistic(),
+        "boosting": Boosting(seed),
+        "dkt": PlainDkt(seed),
+        "embedding_correctness": EmbeddingCorrectness(seed),
         "median": TimeMedian(),
         "item_median": TimeMedian(by_item=True),
         "item_median_user_speed": TimeMedian(by_item=True, by_user=True),
+        "embedding_time": EmbeddingTime(seed),
     }
 
 

@@ -2,16 +2,21 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from stream.demo.answers import read_answers
+from stream.demo.answers import AnswersFile, read_answers
 from stream.errors import UserError
 from stream.learning.history import TRAINING, VALIDATION, History, prepare
-from stream.learning.offline import LEARNING_RATE, fit, runs_of
-from stream.learning.update import Wish, publish
+from stream.learning.offline import Fitted, Recipe, fit, runs_of
+from stream.learning.progress import telling
+from stream.learning.publication import Publication, publish
+from stream.learning.search import needs_optuna, search
+from stream.learning.tracking import Run, tracked
 from stream.models.artifacts import Span
 from stream.models.dkt import KNOWLEDGE
 
@@ -19,32 +24,75 @@ _HELD_OUT = 10
 """One in so many users is held out: they say when training is over."""
 
 
-def train_file(file: Path, out: Path, epochs: int, seed: int, tell: Callable[[str], None]) -> dict[str, float]:
+def train_file(
+    file: Path, out: Path, *, recipe: Recipe, trials: int, records: Path, write: Callable[[str], None]
+) -> dict[str, float]:
     """
     Train on a file and write the artifact; it appears whole or not at all.
+
+    Args:
+        file: Past answers.
+        out: Folder of the artifact; must not exist yet.
+        recipe: How.
+        trials: Recipes to search through; 0 takes the one given.
+        records: Folder in which each training is recorded.
+        write: Takes the lines about progress where there is no terminal.
 
     Returns:
         Its figures on users held out, beside the fallback's.
 
     Raises:
-        UserError: If the file cannot be read, is too small, or `out` exists already.
+        UserError: If the file cannot be read, is too small, `out` exists already, or the search lacks Optuna.
     """
     if out.exists():
         raise UserError(f"{out}: exists already; choose another folder for --out")
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+    if trials:
+        needs_optuna()
+    use_cores()
     answers = read_answers(file)
     history = History.of(answers)
     if history.users < _HELD_OUT:
         raise UserError(f"{file}: expected answers of at least {_HELD_OUT} users to learn from, found {history.users}")
     part = np.full(history.users, TRAINING, np.int8)
-    part[np.random.default_rng(seed).permutation(history.users)[: history.users // _HELD_OUT]] = VALIDATION
-    known = prepare(history, part, seed)
-    tell(f"read {len(history.user)} answers of {history.users} users")
+    part[np.random.default_rng(recipe.seed).permutation(history.users)[: history.users // _HELD_OUT]] = VALIDATION
+    with telling("reading", write) as teller:
+        known = prepare(history, part, recipe.seed, teller.advance)
+        teller.say(f"read {len(history.user)} answers of {history.users} users")
     training, validation = (runs_of(history, known.features, part == which) for which in (TRAINING, VALIDATION))
-    network, figures = fit(training, validation, len(history.names), epochs, LEARNING_RATE, seed, tell)
-    version = int(out.name[1:]) if out.name[:1] == "v" and out.name[1:].isdigit() else 1
-    state_format = f"lstm-{network.shape.layers}x{network.shape.hidden}-{KNOWLEDGE}-file-{answers.digest[:12]}-{seed}"
-    span = Span(answers=int(training.there.sum()), users=int((part == TRAINING).sum()))
-    wish = Wish(KNOWLEDGE, version, out, training, history.names, None, None, 0.0, LEARNING_RATE, seed)
-    publish(network, out, wish, state_format, figures, span)
-    return figures
+
+    def attempt(run: Run, tried: Recipe) -> Fitted:
+        with telling("training", write) as teller:
+            fitted = fit(training, validation, len(history.names), tried, teller, run.epochs.append)
+        run.figures.update(fitted.figures)
+        return fitted
+
+    def trial(tried: Recipe) -> Fitted:
+        with tracked(Run(file.name, answers.digest, asdict(tried)), records) as run:
+            return attempt(run, tried)
+
+    found = search(recipe, trials, trial) if trials else None
+    chosen = recipe if found is None else found[0]
+    with tracked(Run(file.name, answers.digest, asdict(chosen)), records) as run:
+        fitted = attempt(run, chosen) if found is None else found[1]
+        run.figures.update(fitted.figures)
+        state_format = f"lstm-1x{chosen.hidden}-{KNOWLEDGE}-file-{answers.digest[:12]}-{chosen.seed}"
+        version = int(out.name[1:]) if out.name[:1] == "v" and out.name[1:].isdigit() else 1
+        span = _span(answers, history, int(training.there.sum()), int((part == TRAINING).sum()))
+        about = Publication(
+            KNOWLEDGE, version, state_format, history.names, span, fitted.figures, asdict(chosen), validation
+        )
+        publish(fitted.network, out, about)
+        run.artifact = out
+    return fitted.figures
+
+
+def use_cores() -> None:
+    """Have torch use half of the machine's threads: hyper-threads of one core only wait for each other."""
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+
+
+def _span(answers: AnswersFile, history: History, count: int, users: int) -> Span:
+    if not answers.has_timestamps:
+        return Span(answers=count, users=users)
+    first, last = (datetime.fromtimestamp(at, UTC).isoformat() for at in (history.at.min(), history.at.max()))
+    return Span(answers=count, users=users, first_at=first, last_at=last)

@@ -5,7 +5,7 @@ The worker's own records, features and beliefs, over all users at once: the t-th
 a million answers take a minute, not an hour, and nothing is computed by other code than live.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -185,20 +185,33 @@ class Known:
     items: ItemTable
 
 
-def prepare(history: History, part: NDArray[np.int8], seed: int) -> Known:
+def _nobody(share: float) -> None:
+    """Tell nobody."""
+
+
+def prepare(history: History, part: NDArray[np.int8], seed: int, advance: Callable[[float], None] = _nobody) -> Known:
     """
     Return what was known before each answer, item parameters of training users only.
 
     A training user meets items as they are known by the other training users: were they known by his own answers, or
     less well than a new user will know them, a network would learn to trust them too much or too little.
+
+    Args:
+        history: Past answers.
+        part: Of each user, int8 `(users,)`.
+        seed: Of the folds.
+        advance: Told of shares of the work, of 1, as they are done.
     """
     is_training = part == TRAINING
     items = learn_items(history, is_training)
+    advance(1 / (FOLDS + 2))
     fold = np.random.default_rng(seed).integers(0, FOLDS, history.users)
     known = np.zeros((len(history.user), COUNT), np.float32)
     for number in range(FOLDS):
         _collect(history, is_training & (fold == number), learn_items(history, is_training & (fold != number)), known)
+        advance(1 / (FOLDS + 2))
     _collect(history, ~is_training, items, known)
+    advance(1 / (FOLDS + 2))
     return Known(known, items)
 
 

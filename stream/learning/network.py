@@ -11,6 +11,7 @@ Source:
 
 import io
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,12 +62,23 @@ class Shape:
         """Numbers in one user's state: h and c of each layer."""
         return 2 * self.layers * self.hidden
 
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[np.float32]]) -> "Shape":
+        """Return the shape of a network with such weights; what weights do not show is as by default."""
+        vocabulary, embedding = arrays["skill.weight"].shape
+        layers = sum(name.startswith("lstm.weight_hh_l") for name in arrays)
+        return cls(
+            vocabulary, embedding, arrays["item.weight"].shape[1], arrays["known.weight"].shape[0],
+            arrays["lstm.weight_hh_l0"].shape[1], layers, arrays["of_hidden.weight"].shape[0],
+        )  # fmt: skip
+
 
 class Network(nn.Module):
     """The whole network: `forward` is training's way through it, over runs; `Step` is serving's, answer by answer."""
 
     center: Tensor
     scale: Tensor
+    calibration: Tensor
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -91,6 +103,8 @@ class Network(nn.Module):
         # What features usually are, so that each counts alike at first; see `standardize`.
         self.register_buffer("center", torch.zeros(COUNT))
         self.register_buffer("scale", torch.ones(COUNT))
+        # What makes forecasts hold what they say: slope and intercept of the logit, shift of log sigma.
+        self.register_buffer("calibration", torch.tensor([1.0, 0.0, 0.0]))
         self.drop = nn.Dropout(shape.dropout)
         # Nothing learned yet: no correction of LNIRT.
         nn.init.zeros_(self.out.weight)
@@ -103,6 +117,11 @@ class Network(nn.Module):
         if len(features):
             self.center.copy_(torch.from_numpy(features.mean(axis=0)))
             self.scale.copy_(torch.from_numpy(1 / (features.std(axis=0) + _LEAST_SPREAD)))
+
+    def calibrate(self, slope: float, intercept: float, log_sigma: float) -> None:
+        """Have every later forecast's logit, and the spread of its response time, moved on top of what they are now."""
+        old = self.calibration.tolist()
+        self.calibration.copy_(torch.tensor([slope * old[0], slope * old[1] + intercept, old[2] + log_sigma]))
 
     def skills(self, rows: Tensor) -> Tensor:
         """Return the mean embedding of an answer's skills, `(…, E)`; row 0 counts only where nothing else is known."""
@@ -146,8 +165,10 @@ class Network(nn.Module):
         hidden = self.drop(torch.relu(hidden))
         correction = self.out(self.drop(torch.relu(self.between(hidden))))  # (…, 3)
         logit = features[..., COLUMN["lnirt_logit"]] + correction[..., 0]
+        logit = logit * self.calibration[0] + self.calibration[1]
         mu = features[..., COLUMN["lnirt_mu"]] + correction[..., 1]
         log_sigma = features[..., COLUMN["lnirt_sigma"]].clamp(min=0.05).log() + correction[..., 2]
+        log_sigma = log_sigma + self.calibration[2]
         return torch.stack([logit, mu, log_sigma.clamp(*LOG_SIGMA_RANGE)], dim=-1)
 
     def forward(
@@ -168,7 +189,7 @@ class Network(nn.Module):
         # would have it.
         items = self.items(item)  # (B, T, I)
         # A state that is rebuilt from remembered answers does not know what was known: whole runs learn that.
-        is_known = torch.ones(len(correct), 1)
+        is_known = features.new_ones(len(correct), 1)
         if self.training:
             is_known = (torch.rand_like(is_known) >= _UNKNOWN_RUNS).float()
         is_known = is_known.expand(correct.shape)
@@ -208,7 +229,7 @@ class Step(nn.Module):
         answer = answer.unsqueeze(1)  # (B, 1, 2E + I + K)
         _, (h, c) = self.network.lstm(answer, (states[0].contiguous(), states[1].contiguous()))
         next_hidden = torch.stack([h, c]).permute(2, 0, 1, 3).reshape(-1, shape.hidden_size)  # (B, 2LH)
-        of_hidden = torch.stack([self.network.of_hidden(states[0, -1]), self.network.of_hidden(h[-1])])  # (2, B, head)
+        of_hidden = self.network.of_hidden(torch.stack([states[0, -1], h[-1]]))  # (2, B, head)
         when = after.unsqueeze(-1)
         of_question = of_hidden[0][row] * (1 - when) + of_hidden[1][row] * when  # (N, head)
         return next_hidden, self.network.head(

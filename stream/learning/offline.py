@@ -1,10 +1,11 @@
 """
-From past answers to a first network: runs, training, early stopping.
+From past answers to a first network: runs, training, early stopping, calibration.
 
 What was known before each answer is `stream.learning.history`'s.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 
 from stream.learning.history import History
 from stream.learning.network import Network
+from stream.learning.progress import Teller
 from stream.learning.runs import Runs
-from stream.learning.update import EVALUATED_RUNS, Training, copy_weights, forward, fresh, shape_for
+from stream.learning.update import EVALUATED_RUNS, WEIGHT_DECAY, Training, copy_weights, forward, fresh, shape_for
 from stream.models.dkt import item_rows, time_input
 from stream.models.features import COLUMN
-from stream.models.lnirt import sigmoid
+from stream.models.lnirt import Z_90, sigmoid
 from stream.models.quality import auc, log_losses
 
 
@@ -52,51 +54,31 @@ def runs_of(history: History, features: NDArray[np.float32], chosen: NDArray[np.
     )  # fmt: skip
 
 
-def fit(
-    training: Runs,
-    validation: Runs,
-    skills: int,
-    epochs: int,
-    learning_rate: float,
-    seed: int,
-    tell: Callable[[str], None],
-) -> tuple[Network, dict[str, float]]:
+@dataclass(frozen=True, slots=True)
+class Recipe:
     """
-    Return a network trained on runs, stopped early by other users' runs, and its figures on these.
+    How a network is made.
 
-    The learning rate falls, from the best weights so far, whenever an epoch has not helped.
-
-    Args:
-        training: Learned from.
-        validation: Of other users.
-        skills: In the vocabulary.
-        epochs: At most.
-        learning_rate: AdamW's, at first.
+    Attributes:
         seed: Of the weights and the order.
-        tell: Called with a line after each epoch.
-    """  # fmt: skip
-    torch.manual_seed(seed)
-    network = fresh(shape_for(skills), training)
-    best, best_weights, waited = evaluate(network, validation), copy_weights(network), 0
-    learning = Training(network, training, learning_rate, seed)
-    for epoch in range(epochs):
-        learning.epoch(_begun)
-        found = evaluate(network, validation)
-        tell(f"epoch {epoch + 1}: log loss {found['logloss']:.4f}, AUC {found['auc']:.4f} on users held out")
-        if found["logloss"] < best["logloss"] - _LEAST_GAIN:
-            best, best_weights, waited = found, copy_weights(network), 0
-        else:
-            network.load_state_dict(best_weights)
-            learning.slow_down(_SLOWER)
-            waited += 1
-            if waited == _PATIENCE:
-                break
-    network.load_state_dict(best_weights)
-    return network, best
+        epochs: At most.
+        learning_rate: AdamW's, at first: an update of what serves starts from what is learned, and may be bolder.
+        weight_decay: AdamW's.
+        hidden: Of the LSTM.
+        item: Width of the embedding of items.
+        head: Width of the head.
+        dropout: In the head.
+    """
 
+    seed: int = 42
+    epochs: int = 30
+    learning_rate: float = 0.002
+    weight_decay: float = WEIGHT_DECAY
+    hidden: int = 64
+    item: int = 32
+    head: int = 128
+    dropout: float = 0.3
 
-LEARNING_RATE = 0.002
-"""AdamW's, at first: an update of what serves starts from what is learned, and may be bolder."""
 
 WINDOW = 128
 """Answers of a run in training: the features carry what lies further back."""
@@ -108,20 +90,132 @@ _SLOWER = 0.4
 _LEAST_GAIN = 1e-4
 
 
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """
+    What came out.
+
+    Attributes:
+        network: Trained and calibrated, for serving.
+        figures: On the users held out, calibrated.
+    """
+
+    network: Network
+    figures: dict[str, float]
+
+
+def device() -> torch.device:
+    """Return where training runs: on the graphics processor where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fit(
+    training: Runs,
+    validation: Runs,
+    skills: int,
+    recipe: Recipe,
+    teller: Teller,
+    on_epoch: Callable[[dict[str, float]], None],
+) -> Fitted:
+    """
+    Return a network trained on runs, stopped early and calibrated by other users' runs.
+
+    What is kept is the average of the latest weights. The learning rate falls, from the best weights so far, whenever
+    an epoch has not helped.
+
+    Args:
+        training: Learned from.
+        validation: Of other users.
+        skills: In the vocabulary.
+        recipe: How.
+        teller: Told of each epoch.
+        on_epoch: Given each epoch's figures: epoch, loss, learning_rate; logloss and auc of the users held out.
+    """
+    torch.manual_seed(recipe.seed)
+    shape = replace(shape_for(skills), hidden=recipe.hidden, item=recipe.item, head=recipe.head, dropout=recipe.dropout)
+    learning = Training(
+        fresh(shape, training).to(device()), training, recipe.learning_rate, recipe.seed, recipe.weight_decay
+    )
+    network = learning.average
+    best, best_weights, waited = evaluate(network, validation)["logloss"], copy_weights(network), 0
+    for epoch in range(recipe.epochs):
+        rate = learning.learning_rate
+        loss = learning.epoch(_begun, lambda share: teller.advance(share / recipe.epochs))
+        found = evaluate(network, validation)
+        on_epoch(
+            {"epoch": epoch + 1, "loss": loss, "learning_rate": rate, "logloss": found["logloss"], "auc": found["auc"]}
+        )
+        teller.say(f"epoch {epoch + 1}: log loss {found['logloss']:.4f}, AUC {found['auc']:.4f} on users held out")
+        if found["logloss"] < best - _LEAST_GAIN:
+            best, best_weights, waited = found["logloss"], copy_weights(network), 0
+        else:
+            learning.go_back(best_weights, _SLOWER)
+            waited += 1
+            if waited == _PATIENCE:
+                break
+    network.load_state_dict(best_weights)
+    network.cpu().eval()
+    calibrate(network, validation)
+    return Fitted(network, evaluate(network, validation))
+
+
 def _begun() -> float:
     return 0.0
 
 
-def evaluate(network: Network, runs: Runs) -> dict[str, float]:
-    """Return log loss and AUC of a network on every answer of runs, and the fallback's."""
+_RIDGE = 10.0
+_NEWTON_STEPS = 20
+_LEAST_SHIFT = -1.0
+
+
+def calibrate(network: Network, runs: Runs) -> None:
+    """
+    Have a network's probabilities and intervals hold, on these runs, what they say.
+
+    Slope and intercept of the logit by maximum likelihood, drawn to 1 and 0 as by ten answers, so that few answers move
+    little; and the spread of response times such that 80% of them lie between the 10% and the 90% quantile.
+
+    Source:
+        Platt 1999; Romano, Patterson, Candès 2019 for intervals by the errors of data held out.
+    """
+    said, correct = forecasts(network, runs), runs.correct[runs.there].astype(np.float64)
+    if not len(correct):
+        return
+    x = np.stack([said[:, 0], np.ones(len(said))], axis=1).astype(np.float64)
+    prior = np.array([1.0, 0.0])
+    weights = prior.copy()
+    for _ in range(_NEWTON_STEPS):
+        p = sigmoid(x @ weights).astype(np.float64)
+        gradient = x.T @ (correct - p) - _RIDGE * (weights - prior)
+        weights += np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + _RIDGE * np.eye(2), gradient)
+    time = runs.time[runs.there]
+    timed = time[:, 1] > 0
+    shift = 0.0
+    if timed.sum() >= _LEAST_TIMED:
+        off = np.abs(time[timed, 0] - said[timed, 1]) / np.exp(said[timed, 2])
+        shift = float(np.log(max(np.quantile(off, 0.8) / Z_90, np.exp(_LEAST_SHIFT))))
+    network.calibrate(float(weights[0]), float(weights[1]), shift)
+
+
+_LEAST_TIMED = 100
+"""Response times below which their spread is left as it was learned."""
+
+
+def forecasts(network: Network, runs: Runs) -> NDArray[np.float32]:
+    """Return what a network says of every answer of runs, `(N, 3)`: logit, mu relative to log 60 s, log sigma."""
     network.eval()
-    logits = []
+    said = [np.zeros((0, 3), np.float32)]
     with torch.no_grad():
         for start in range(0, len(runs), EVALUATED_RUNS):
             some = runs.part(np.arange(start, min(start + EVALUATED_RUNS, len(runs))))
-            logits.append(forward(network, some)[..., 0].numpy()[some.there])
+            said.append(forward(network, some).cpu().numpy()[some.there])
+    return np.concatenate(said)
+
+
+def evaluate(network: Network, runs: Runs) -> dict[str, float]:
+    """Return log loss and AUC of a network on every answer of runs, and the fallback's."""
+    p, p_fallback = sigmoid(forecasts(network, runs)[:, 0]), runs.p_fallback[runs.there]
     correct = runs.correct[runs.there].astype(bool)
-    p, p_fallback = sigmoid(np.concatenate(logits)), runs.p_fallback[runs.there]
     return {
         "logloss": float(log_losses(correct, p).mean()),
         "auc": auc(correct, p) or 0.5,

@@ -5,6 +5,7 @@ Runs in a process of its own, so that it never delays the trainer's reading; `st
 becomes of it.
 """
 
+import copy
 import math
 import os
 import signal
@@ -14,23 +15,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from stream.errors import StreamError
-from stream.learning.network import Network, Shape, examples_of_inputs, export, from_weights, weights
+from stream.learning.network import Network, Shape, from_weights, weights
+from stream.learning.publication import Publication, publish
 from stream.learning.runs import Runs
-from stream.models import artifacts, features
-from stream.models.artifacts import Manifest, Span
-from stream.models.dkt import INPUTS, OUTPUTS
+from stream.models.artifacts import Span
 from stream.models.lnirt import sigmoid
 from stream.models.quality import log_losses
-from stream.models.runtime import Graph
 
-BATCH_RUNS = 16
-"""Runs in a batch of training."""
+BATCH_RUNS = (4, 16)
+"""Runs in a batch of training, at least and at most: in between, an epoch has `EPOCH_BATCHES`."""
+
+EPOCH_BATCHES = 128
+
+AVERAGED = 0.99
+"""What a step leaves of the average of the weights so far."""
 
 MAX_GRADIENT = 1.0
 WEIGHT_DECAY = 0.01
@@ -111,10 +116,13 @@ def update(wish: Wish) -> Path:
     """
     torch.manual_seed(wish.seed)
     shape = shape_for(len(wish.skills))
-    network = fresh(shape, wish.runs) if wish.start is None else warm(shape, wish.start)
+    network = fresh(shape, wish.runs) if wish.start is None else warm(shape.vocabulary, wish.start)
+    shape = network.shape
     metrics = train(network, wish.runs, wish.seconds, wish.learning_rate, wish.seed)
     state_format = wish.state_format or f"lstm-{shape.layers}x{shape.hidden}-{wish.name}-{wish.version}"
-    publish(network, wish.folder, wish, state_format, metrics)
+    span = Span(answers=int(wish.runs.there.sum()), users=len(wish.runs))
+    about = Publication(wish.name, wish.version, state_format, wish.skills, span, metrics)
+    publish(network, wish.folder, about)
     return wish.folder
 
 
@@ -130,14 +138,15 @@ def fresh(shape: Shape, runs: Runs) -> Network:
     return network
 
 
-def warm(shape: Shape, arrays: dict[str, NDArray[np.float32]]) -> Network:
-    """Return a network that starts from weights; new rows of the vocabulary start from random ones."""
-    old = arrays["skill.weight"]
-    if len(old) < shape.vocabulary:
+def warm(vocabulary: int, arrays: dict[str, NDArray[np.float32]]) -> Network:
+    """Return a network that starts from weights; rows of a vocabulary that has grown start from random ones."""
+    shape = Shape.of(arrays)
+    if shape.vocabulary < vocabulary:
+        shape = replace(shape, vocabulary=vocabulary)
         grown = weights(Network(shape))["skill.weight"]
-        grown[: len(old)] = old
+        grown[: len(arrays["skill.weight"])] = arrays["skill.weight"]
         arrays = arrays | {"skill.weight": grown}
-    return from_weights(Shape(vocabulary=len(arrays["skill.weight"])), arrays)
+    return from_weights(shape, arrays)
 
 
 def reorder(
@@ -165,25 +174,40 @@ class Training:
     """
     AdamW over runs, epoch by epoch.
 
+    Beside the network that is trained, its average over the latest steps is kept: it lies where single batches no
+    longer pull, and says more of other users (Polyak and Juditsky 1992).
+
     Args:
         network: Changed in place.
         runs: What to learn from.
         learning_rate: The highest.
         seed: Of the order of runs.
+        weight_decay: AdamW's.
     """
 
-    def __init__(self, network: Network, runs: Runs, learning_rate: float, seed: int) -> None:
+    def __init__(
+        self, network: Network, runs: Runs, learning_rate: float, seed: int, weight_decay: float = WEIGHT_DECAY
+    ) -> None:
         self._network = network
         self._runs = runs
         self._learning_rate = learning_rate
-        self._optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=WEIGHT_DECAY)
+        self._optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
         self._random = np.random.default_rng(seed)
+        self._steps = 0
+        self.average = copy.deepcopy(network)
 
-    def slow_down(self, factor: float) -> None:
-        """Go on with a lower learning rate."""
+    @property
+    def learning_rate(self) -> float:
+        """The highest of the next epoch."""
+        return self._learning_rate
+
+    def go_back(self, state: dict[str, torch.Tensor], factor: float) -> None:
+        """Go on from other weights, with a lower learning rate."""
+        self._network.load_state_dict(state)
+        self.average.load_state_dict(state)
         self._learning_rate *= factor
 
-    def epoch(self, progress: Callable[[], float]) -> float:
+    def epoch(self, progress: Callable[[], float], done: Callable[[float], None] | None = None) -> float:
         """
         Pass over the runs once, and return the mean loss.
 
@@ -191,6 +215,7 @@ class Training:
             progress: Asked before each batch: how much of the training is over, 0 to 1. The learning rate falls with
                 it to a tenth;
                 at 1 the epoch is cut short, but not before its first batch.
+            done: Told of each batch's share of the runs.
 
         Raises:
             NotFiniteError: If a loss was not finite.
@@ -198,13 +223,15 @@ class Training:
         self._network.train()
         total, answers = 0.0, 0
         for batch in batches(self._runs, self._random):
-            done = min(progress(), 1.0)
-            if done >= 1 and answers:
+            over = min(progress(), 1.0)
+            if over >= 1 and answers:
                 break
             for group in self._optimizer.param_groups:
-                group["lr"] = self._learning_rate * (1 - 0.9 * done)
+                group["lr"] = self._learning_rate * (1 - 0.9 * over)
             count = int(batch.there.sum())
             total, answers = total + self._step(batch) * count, answers + count
+            if done is not None:
+                done(len(batch) / len(self._runs))
         return total / max(answers, 1)
 
     def _step(self, batch: Runs) -> float:
@@ -215,6 +242,12 @@ class Training:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._network.parameters(), MAX_GRADIENT)
         self._optimizer.step()
+        self._steps += 1
+        # The first steps are soon forgotten.
+        kept = min(AVERAGED, (1 + self._steps) / (10 + self._steps))
+        with torch.no_grad():
+            for mean, now in zip(self.average.parameters(), self._network.parameters(), strict=True):
+                mean.lerp_(now, 1 - kept)
         return loss.item()
 
 
@@ -271,7 +304,7 @@ def log_loss(network: Network, runs: Runs) -> float:
     with torch.no_grad():
         for start in range(0, len(runs), EVALUATED_RUNS):
             part = runs.part(np.arange(start, min(start + EVALUATED_RUNS, len(runs))))
-            logit = forward(network, part)[..., 0].numpy()[part.there]
+            logit = forward(network, part)[..., 0].cpu().numpy()[part.there]
             total += float(log_losses(part.correct[part.there] > 0, sigmoid(logit)).sum())
             answers += len(logit)
     return total / max(answers, 1)
@@ -281,59 +314,31 @@ def batches(runs: Runs, random: np.random.Generator) -> Iterator[Runs]:
     """Yield the runs in batches of runs of like length, the batches in random order."""
     lengths = runs.there.sum(axis=1) + random.uniform(0, 8, len(runs))
     order = np.argsort(lengths)
-    starts = random.permutation(np.arange(0, len(runs), BATCH_RUNS))
-    for start in starts:
-        yield runs.take(order[start : start + BATCH_RUNS])
+    size = min(max(len(runs) // EPOCH_BATCHES, BATCH_RUNS[0]), BATCH_RUNS[1])
+    for start in random.permutation(np.arange(0, len(runs), size)):
+        yield runs.take(order[start : start + size])
 
 
 def forward(network: Network, runs: Runs) -> torch.Tensor:
-    """Return the network's forecasts of every answer of the runs, `(B, T, 3)`."""
+    """Return the network's forecasts of every answer of the runs, `(B, T, 3)`, on its device."""
     columns = (runs.skills, runs.item, runs.correct, runs.time, runs.level, runs.features)
-    result: torch.Tensor = network(*(torch.from_numpy(np.ascontiguousarray(column)) for column in columns))
+    result: torch.Tensor = network(*(tensor(network, column) for column in columns))
     return result
+
+
+def tensor(network: Network, column: NDArray[Any]) -> torch.Tensor:
+    """Return an array as a tensor on the network's device."""
+    return torch.from_numpy(np.ascontiguousarray(column)).to(network.center.device)
 
 
 def loss_of(network: Network, runs: Runs) -> torch.Tensor:
     """Return log loss of the answers plus a share of the response times' negative log likelihood, a scalar."""
     logit, mu, log_sigma = forward(network, runs).unbind(-1)  # (B, T) each
-    there = torch.from_numpy(np.ascontiguousarray(runs.there))
-    correct = torch.from_numpy(np.ascontiguousarray(runs.correct)).float()
+    there, correct = tensor(network, runs.there), tensor(network, runs.correct).float()
     answers = torch.nn.functional.binary_cross_entropy_with_logits(logit[there], correct[there])
-    time_input = torch.from_numpy(np.ascontiguousarray(runs.time))
+    time_input = tensor(network, runs.time)
     timed = there & (time_input[..., 1] > 0)
     # Laplace's: `mu` becomes the median, which a single answer left open over lunch does not move.
     z = (time_input[..., 0] - mu)[timed] / log_sigma[timed].exp()
     times = LAPLACE_SPREAD * z.abs() + log_sigma[timed]
     return answers + TIME_WEIGHT * (times.mean() if len(z) else 0.0)
-
-
-def publish(
-    network: Network, folder: Path, wish: Wish, state_format: str, metrics: dict[str, float], span: Span | None = None
-) -> None:
-    """Write the artifact; it appears whole or not at all. `span` is what it was trained on, if not the wish's runs."""
-    model = export(network.eval())
-    inputs = examples_of_inputs(network.shape, seed=wish.version)
-    golden = inputs | dict(zip(OUTPUTS, Graph(model).run(OUTPUTS, inputs), strict=True))
-    files = {
-        artifacts.MODEL: model,
-        artifacts.GOLDEN: artifacts.pack(golden),
-        artifacts.WEIGHTS: artifacts.pack(weights(network)),
-    }
-    manifest = Manifest(
-        name=wish.name,
-        version=wish.version,
-        state_format=state_format,
-        hidden_size=network.shape.hidden_size,
-        feature_version=features.VERSION,
-        features=features.NAMES,
-        inputs=tuple(INPUTS),
-        outputs=OUTPUTS,
-        skills=wish.skills,
-        trained_on=span or Span(answers=int(wish.runs.there.sum()), users=len(wish.runs)),
-        metrics=metrics,
-        files={file: artifacts.digest(content) for file, content in files.items()},
-    )
-    with artifacts.publishing(folder) as temporary:
-        for file, content in files.items():
-            (temporary / file).write_bytes(content)
-        (temporary / artifacts.MANIFEST).write_text(manifest.model_dump_json(indent=1), "utf-8")

@@ -1,5 +1,7 @@
 """
-Model artifacts: a folder with `model.onnx`, `manifest.json`, `golden.npz` and `weights.npz`.
+Model artifacts: a folder with `model.onnx`, `manifest.json`, `golden.npz`, `weights.npz` and `card.md`.
+
+Where a form with weights of 8 bits was found good enough, `model-int8.onnx` and `golden-int8.npz` stand beside them.
 
 Files are read as bytes, checked, and only then handed to onnxruntime; nothing is unpickled. What is checked: the
 manifest's digest against the announcement, each file's digest and size, the operators, that no tensor lies outside
@@ -31,9 +33,15 @@ from stream.models.onnx_file import check_model
 from stream.models.runtime import Graph
 from stream.ports import Identity
 
-MODEL, MANIFEST, GOLDEN, WEIGHTS = "model.onnx", "manifest.json", "golden.npz", "weights.npz"
+MODEL, MANIFEST, GOLDEN, WEIGHTS, CARD = "model.onnx", "manifest.json", "golden.npz", "weights.npz", "card.md"
+MODEL_INT8, GOLDEN_INT8 = "model-int8.onnx", "golden-int8.npz"
 GOLDEN_TOLERANCE = 1e-3
 """Largest difference from the golden outputs: kernels differ in the last digits between machines."""
+
+GOLDEN_TOLERANCE_INT8 = 0.1
+"""The same with weights of 8 bits: activations are rounded at run time, and a last digit may go the other way."""
+
+Precision = Literal["fp32", "int8"]
 
 _MANIFEST_MAX_BYTES = 4_194_304
 
@@ -63,6 +71,7 @@ class Manifest(BaseModel):
     outputs: tuple[str, ...]
     skills: tuple[str, ...]
     trained_on: Span
+    recipe: dict[str, float] = {}
     metrics: dict[str, float]
     files: dict[str, str]
     """SHA-256 of each other file, by name."""
@@ -74,7 +83,12 @@ def digest(content: bytes) -> str:
 
 
 def load(
-    folder: Path, *, variant: Literal["champion", "challenger"], sha256: str | None = None, max_bytes: int = 67_108_864
+    folder: Path,
+    *,
+    variant: Literal["champion", "challenger"],
+    sha256: str | None = None,
+    max_bytes: int = 67_108_864,
+    precision: Precision = "fp32",
 ) -> Dkt:
     """
     Return the model in a folder.
@@ -84,19 +98,24 @@ def load(
         variant: The part that the model is to play.
         sha256: Digest of the manifest, as announced; None where there is no announcement.
         max_bytes: Largest model file.
+        precision: `int8` for the form with weights of 8 bits, where the artifact has one.
 
     Raises:
         ArtifactError: If anything is not as it should be; the message says what.
     """
     manifest = read_manifest(folder, sha256)
-    model = _read(folder, MODEL, manifest, max_bytes)
+    is_small = precision == "int8" and MODEL_INT8 in manifest.files
+    name, golden, tolerance = (
+        (MODEL_INT8, GOLDEN_INT8, GOLDEN_TOLERANCE_INT8) if is_small else (MODEL, GOLDEN, GOLDEN_TOLERANCE)
+    )
+    model = _read(folder, name, manifest, max_bytes)
     check_model(model)
     try:
         graph = Graph(model)
     except Exception as error:  # onnxruntime's classes share no base but Exception
-        raise ArtifactError(f"{folder / MODEL}: expected a graph that onnxruntime loads, found: {error}") from error
+        raise ArtifactError(f"{folder / name}: expected a graph that onnxruntime loads, found: {error}") from error
     dkt = Dkt(graph, Identity(manifest.name, manifest.version, variant, manifest.state_format), manifest.skills)
-    _check_golden(graph, _read(folder, GOLDEN, manifest, max_bytes))
+    _check_golden(graph, _read(folder, golden, manifest, max_bytes), tolerance)
     return dkt
 
 
@@ -180,7 +199,7 @@ _NOT_ARRAYS = (ValueError, TypeError, OSError, EOFError, NotImplementedError, zi
 """What numpy raises over a file that is no `.npz`, or a broken one."""
 
 
-def _check_golden(graph: Graph, content: bytes) -> None:
+def _check_golden(graph: Graph, content: bytes, tolerance: float) -> None:
     golden = _arrays(content)
     missing = {*INPUTS, *OUTPUTS} - golden.keys()
     if missing:
@@ -190,7 +209,7 @@ def _check_golden(graph: Graph, content: bytes) -> None:
     except InferenceError as error:
         raise ArtifactError(f"the model failed on its golden vectors: {error}") from error
     for name, result in zip(OUTPUTS, results, strict=True):
-        if result.shape != golden[name].shape or not np.allclose(result, golden[name], atol=GOLDEN_TOLERANCE):
+        if result.shape != golden[name].shape or not np.allclose(result, golden[name], atol=tolerance):
             raise ArtifactError(
                 f"expected the golden output {name}, found other numbers: the graph is not the one that was trained"
             )

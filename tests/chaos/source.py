@@ -7,9 +7,8 @@ from itertools import islice
 from confluent_kafka import KafkaError, Producer
 
 from schemas import Release, parameters_key
-from stream.learning.runs import Buffer
-from stream.learning.update import Wish, publish
-from stream.models.artifacts import release
+from stream.learning.publication import Publication, publish
+from stream.models.artifacts import Span, release
 from stream.models.dkt import KNOWLEDGE
 from stream.settings import Settings
 from stream.transport import rollout
@@ -86,6 +85,6 @@ def freeze(settings: Settings) -> None:
 def _frozen_model(settings: Settings) -> Release:
     """Write a network of random weights, which knows most of the topics, into the store."""
     folder = settings.model_store / KNOWLEDGE / "v1"
-    wish = Wish(KNOWLEDGE, 1, folder, Buffer(10, 10).runs(), TOPICS[:-3], None, None, 1.0, 0.002, 1)
-    publish(networks.random_network(), folder, wish, "lstm-chaos-1", {"logloss": 0.5})
+    about = Publication(KNOWLEDGE, 1, "lstm-chaos-1", TOPICS[:-3], Span(answers=0, users=0), {"logloss": 0.5})
+    publish(networks.random_network(), folder, about)
     return release(settings.model_store, KNOWLEDGE, 1)

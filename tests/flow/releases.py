@@ -3,9 +3,8 @@
 from datetime import UTC, datetime
 
 from schemas import Release
-from stream.learning.runs import Buffer
-from stream.learning.update import Wish, publish
-from stream.models.artifacts import release
+from stream.learning.publication import Publication, publish
+from stream.models.artifacts import Span, release
 from stream.models.dkt import KNOWLEDGE
 from stream.transport import rollout
 from stream.transport.outbox import KafkaOutbox
@@ -17,8 +16,10 @@ def make_release(system: System, version: int) -> Release:
     """Write an artifact into the system's model store, and return what would announce it."""
     store = system.settings.model_store
     folder = store / KNOWLEDGE / f"v{version}"
-    wish = Wish(KNOWLEDGE, version, folder, Buffer(10, 10).runs(), ("fractions",), None, None, 1.0, 0.002, version)
-    publish(networks.random_network(), folder, wish, f"lstm-test-{version}", {"logloss": 0.5})
+    about = Publication(
+        KNOWLEDGE, version, f"lstm-test-{version}", ("fractions",), Span(answers=0, users=0), {"logloss": 0.5}
+    )
+    publish(networks.random_network(), folder, about)
     return release(store, KNOWLEDGE, version)
 
 

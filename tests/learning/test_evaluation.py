@@ -12,11 +12,14 @@ from stream.demo.answers import Answer, AnswersFile
 from stream.errors import BadAnswersFile, UserError
 from stream.learning.evaluation import FIGURES, Evaluation, evaluate, evaluate_file, figures, table
 from stream.learning.history import TEST, History
-from stream.learning.reference import Prediction
+from stream.learning.offline import Recipe
+from stream.learning.progress import Lines
+from stream.learning.references import Prediction
 from stream.models.lnirt import sigmoid
 from tests import networks
 
 USERS, ANSWERS = 300, 30
+QUIET = Lines(lambda line: None)
 
 
 def simulated(seed: int = 1) -> AnswersFile:
@@ -42,7 +45,7 @@ def simulated(seed: int = 1) -> AnswersFile:
 def found() -> Evaluation:
     """Return an evaluation of simulated answers, all models."""
     with networks.own_torch():
-        return evaluate(simulated(), seed=42, everything=True, epochs=8, tell=lambda line: None)
+        return evaluate(simulated(), recipe=Recipe(epochs=8), everything=True, teller=QUIET)
 
 
 def test_the_report_says_what_is_promised(found: Evaluation) -> None:
@@ -51,7 +54,8 @@ def test_the_report_says_what_is_promised(found: Evaluation) -> None:
     assert {"file", "task", "protocol", "seed", "n", "serving", "models", "seconds", "versions"} <= set(report)
     assert (report["protocol"], report["seed"], report["n"]) == ("user-split", 42, 60 * ANSWERS)
     assert set(report["models"]) == {
-        "knowledge", "lnirt", "item_mean", "logistic", "median", "item_median", "item_median_user_speed",
+        "knowledge", "lnirt", "item_mean", "logistic", "boosting", "dkt", "embedding_correctness",
+        "median", "item_median", "item_median_user_speed", "embedding_time",
     }  # fmt: skip
     assert all(set(of_model) == set(FIGURES) for of_model in report["models"].values())
     assert report["models"]["item_mean"]["time_mae_s"] is None
@@ -92,7 +96,7 @@ def test_the_outcome_reaches_no_prediction_of_it(found: Evaluation) -> None:
     )  # fmt: skip
     file.answers[last] = turned
     with networks.own_torch():
-        again = evaluate(file, seed=42, everything=True, epochs=8, tell=lambda line: None)
+        again = evaluate(file, recipe=Recipe(epochs=8), everything=True, teller=QUIET)
     assert again.serving.p_correct is not None
     assert found.serving.p_correct is not None
     assert np.allclose(again.serving.p_correct[found.rows], found.serving.p_correct[found.rows], atol=1e-5)
@@ -119,10 +123,11 @@ def test_files_that_are_written(found: Evaluation, tmp_path: Path, monkeypatch: 
     """The report as JSON, and each prediction with its row."""
     monkeypatch.setattr("stream.learning.evaluation.evaluate", lambda *_, **__: found)
     monkeypatch.setattr("stream.learning.evaluation.read_answers", lambda path: simulated())
-    report, predictions, told = tmp_path / "report.json", tmp_path / "predictions.csv.gz", list[str]()
+    told: list[str] = []
+    report, predictions, page = (tmp_path / name for name in ("report.json", "predictions.csv.gz", "page.html"))
     evaluate_file(
-        tmp_path / "x.csv", seed=42, everything=True, epochs=1, report=report,
-        predictions=predictions, tell=told.append,
+        tmp_path / "x.csv", recipe=Recipe(epochs=1), everything=True, report=report, predictions=predictions,
+        page=page, write=told.append,
     )  # fmt: skip
     assert orjson.loads(report.read_bytes()) == orjson.loads(orjson.dumps(found.report))
     with gzip.open(predictions, "rt") as file:
@@ -130,6 +135,7 @@ def test_files_that_are_written(found: Evaluation, tmp_path: Path, monkeypatch: 
     assert [int(row["row"]) for row in rows] == found.rows.tolist()
     assert all(0 < float(r["time_p10"]) < float(r["time_p50"]) < float(r["time_p90"]) for r in rows)
     assert "(serves)" in told[-1]
+    assert f"{found.report['models'][found.report['serving']]['auc']:.4f}" in page.read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +151,9 @@ def test_a_bad_file_gets_a_clear_sentence(tmp_path: Path, rows: list[str], sente
     path = tmp_path / "bad.csv"
     path.write_text("\n".join(["user_id,item_id,skill_id,correct", *rows]) + "\n")
     with pytest.raises((UserError, BadAnswersFile)) as caught:
-        evaluate_file(path, seed=42, everything=False, epochs=1, report=None, predictions=None, tell=print)
+        evaluate_file(
+            path, recipe=Recipe(epochs=1), everything=False, report=None, predictions=None, page=None, write=print
+        )
     assert sentence in str(caught.value)
 
 
@@ -153,6 +161,6 @@ def test_a_report_that_could_not_be_written_is_refused_before_the_work(tmp_path:
     """A folder that does not exist is named at once."""
     with pytest.raises(UserError, match="does not exist"):
         evaluate_file(
-            tmp_path / "x.csv", seed=1, everything=False, epochs=1,
-            report=tmp_path / "none" / "r.json", predictions=None, tell=print,
+            tmp_path / "x.csv", recipe=Recipe(), everything=False,
+            report=tmp_path / "none" / "r.json", predictions=None, page=None, write=print,
         )  # fmt: skip

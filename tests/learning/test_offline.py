@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 
-from stream.learning import offline
+from stream.learning import offline, update
 from stream.learning.history import History
-from stream.learning.offline import WINDOW, runs_of
+from stream.learning.offline import WINDOW, Recipe, runs_of
+from stream.learning.progress import Lines
 from stream.learning.update import Training
 from stream.models.features import COLUMN, COUNT
+from stream.models.lnirt import Z_90, sigmoid
 from tests import networks
 from tests.learning.test_history import file_of
 
@@ -32,35 +35,92 @@ def test_runs_are_windows_of_a_users_past() -> None:
 def test_a_network_is_fitted_and_stopped_in_time() -> None:
     """It does not lose to the fallback on users held out."""
     told: list[str] = []
+    epochs: list[dict[str, float]] = []
     buffer = networks.buffer_of(networks.simulated_examples()[:1_500])
     runs = buffer.runs()
     order = np.random.default_rng(1).permutation(len(runs))
     others, some = np.split(order, [len(runs) // 10])
     with networks.own_torch():
-        network, figures = offline.fit(runs.take(some), runs.take(others), len(buffer.skills), 2, 0.002, 1, told.append)
+        recipe = Recipe(seed=1, epochs=2)
+        fitted = offline.fit(
+            runs.take(some), runs.take(others), len(buffer.skills), recipe, Lines(told.append), epochs.append
+        )
+    figures = fitted.figures
     assert figures["logloss"] <= figures["logloss_fallback"]
     assert figures["answers"] > 50
     assert 1 <= len(told) <= 2
     assert "log loss" in told[0]
-    assert network.shape.hidden_size == 128
+    assert [figures["epoch"] for figures in epochs] == list(range(1, len(told) + 1))
+    assert not fitted.network.training
+    assert fitted.network.shape.hidden_size == 128
 
 
 def test_what_does_not_help_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     """An epoch that makes it worse leaves nothing behind, the learning rate falls, and patience ends."""
-    told: list[str] = []
     rates: list[float] = []
     buffer = networks.buffer_of(networks.simulated_examples()[:400])
     runs = buffer.runs()
 
-    def ruin(training: Training, progress: object) -> float:
-        rates.append(training._learning_rate)
-        for parameter in training._network.parameters():
+    def ruin(training: Training, progress: object, done: object) -> float:
+        rates.append(training.learning_rate)
+        for parameter in training.average.parameters():
             parameter.data.add_(1.0)
         return 0.0
 
     monkeypatch.setattr(Training, "epoch", ruin)
     with networks.own_torch():
-        network, figures = offline.fit(runs, runs, len(buffer.skills), 100, 0.01, 1, told.append)
-        assert offline.evaluate(network, runs)["logloss"] == pytest.approx(figures["logloss"])
+        recipe = Recipe(seed=1, epochs=100, learning_rate=0.01)
+        fitted = offline.fit(runs, runs, len(buffer.skills), recipe, Lines(print), lambda figures: None)
+        fitted.network.calibration.copy_(torch.tensor([1.0, 0.0, 0.0]))
+        figures = offline.evaluate(fitted.network, runs)
     assert figures["logloss"] == pytest.approx(figures["logloss_fallback"], abs=1e-6)
     assert rates == pytest.approx([0.01 * 0.4**n for n in range(4)])
+
+
+def test_calibration_makes_forecasts_hold_what_they_say() -> None:
+    """A network twice too sure, and too narrow, comes back to what its answers support; then nothing more moves."""
+    buffer = networks.buffer_of(networks.simulated_examples()[:4_000])
+    runs = buffer.runs()
+    with networks.own_torch():
+        network = update.fresh(update.shape_for(len(buffer.skills)), runs)
+        update.train(network, runs, 2.0, 0.002, 1)
+        offline.calibrate(network, runs)
+        right = network.calibration.clone()
+        good = offline.evaluate(network, runs)["logloss"]
+        network.calibrate(2.0, 0.5, -0.7)
+        spoilt = offline.evaluate(network, runs)["logloss"]
+        offline.calibrate(network, runs)
+        assert good < spoilt
+        assert offline.evaluate(network, runs)["logloss"] == pytest.approx(good, abs=1e-3)
+        assert network.calibration.tolist() == pytest.approx(right.tolist(), abs=0.05)
+        said, time = offline.forecasts(network, runs), runs.time[runs.there]
+    inside = np.abs(time[:, 0] - said[:, 1]) <= Z_90 * np.exp(said[:, 2])
+    assert inside[time[:, 1] > 0].mean() == pytest.approx(0.8, abs=0.005)
+    p = sigmoid(said[:, 0])
+    assert p.mean() == pytest.approx(runs.correct[runs.there].mean(), abs=0.01)
+
+
+def test_few_answers_hardly_calibrate() -> None:
+    """Five answers of one kind do not make a network sure of everything, nor do few times change its intervals."""
+    buffer = networks.buffer_of(networks.simulated_examples()[:5])
+    runs = buffer.runs()
+    network = update.fresh(update.shape_for(len(buffer.skills)), runs)
+    offline.calibrate(network, runs)
+    slope, intercept, shift = network.calibration.tolist()
+    assert slope == pytest.approx(1.0, abs=0.2)
+    assert abs(intercept) < 0.3
+    assert shift == 0.0
+
+
+def test_the_average_of_the_weights_is_what_is_kept() -> None:
+    """It follows the network that is trained, and lies behind it."""
+    buffer = networks.buffer_of(networks.simulated_examples()[:400])
+    runs = buffer.runs()
+    with networks.own_torch():
+        network = update.fresh(update.shape_for(len(buffer.skills)), runs)
+        before = network.out.weight.detach().clone()
+        training = Training(network, runs, 0.002, 1)
+        training.epoch(lambda: 0.0)
+    moved = (network.out.weight - before).norm()
+    followed = (training.average.out.weight - before).norm()
+    assert 0 < followed < moved

@@ -159,11 +159,11 @@ def test_every_run_is_in_one_batch() -> None:
 def test_a_vocabulary_that_has_grown() -> None:
     """A network takes more skills than it was made for; what it knew stays."""
     small = weights(Network(Shape(vocabulary=8)))
-    grown = weights(warm(Shape(vocabulary=16), small))
+    grown = weights(warm(16, small))
     np.testing.assert_array_equal(grown["skill.weight"][:8], small["skill.weight"])
     assert grown["skill.weight"].shape == (16, 64)
     assert np.abs(grown["skill.weight"][8:]).max() > 0
-    assert weights(warm(Shape(vocabulary=4), small))["skill.weight"].shape == (8, 64)
+    assert weights(warm(4, small))["skill.weight"].shape == (8, 64)
 
 
 @pytest.mark.parametrize("skills", [0, 1, 500, 511, 512, 5_000])

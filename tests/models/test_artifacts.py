@@ -14,10 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.errors import ArtifactError
-from stream.learning.runs import Buffer
-from stream.learning.update import Wish, publish
+from stream.learning.publication import Publication, publish
 from stream.models import artifacts, features
-from stream.models.artifacts import GOLDEN, MANIFEST, MODEL, WEIGHTS, digest, load, pack, read_manifest, read_weights
+from stream.models.artifacts import (
+    CARD,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    WEIGHTS,
+    Span,
+    digest,
+    load,
+    pack,
+    read_manifest,
+    read_weights,
+)
 from stream.models.onnx_file import check_model
 from tests import networks
 from tests.worlds import TOPIC_NAMES
@@ -29,8 +40,8 @@ FILES = (MODEL, MANIFEST, GOLDEN, WEIGHTS)
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an artifact as `publish` leaves it; tests copy it before they change it."""
     folder = tmp_path_factory.mktemp("models") / "knowledge-1"
-    wish = Wish("knowledge", 1, folder, Buffer(10, 10).runs(), TOPIC_NAMES, None, None, 1.0, 0.002, 1)
-    publish(networks.random_network(), folder, wish, "lstm-test", {"logloss": 0.5})
+    about = Publication("knowledge", 1, "lstm-test", TOPIC_NAMES, Span(answers=0, users=0), {"logloss": 0.5})
+    publish(networks.random_network(), folder, about)
     return folder
 
 
@@ -60,10 +71,10 @@ def replace_file(folder: Path, name: str, content: bytes) -> None:
 
 
 def test_what_is_published_is_loaded(published: Path) -> None:
-    """An artifact loads with its identity, and holds four files and nothing else."""
+    """An artifact loads with its identity, and holds its files and nothing else."""
     dkt = load(published, variant="champion", sha256=digest((published / MANIFEST).read_bytes()))
     assert (dkt.identity.version, dkt.identity.variant, dkt.identity.state_format) == (1, "champion", "lstm-test")
-    assert sorted(path.name for path in published.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in published.iterdir()) == sorted((*FILES, CARD))
     assert list(published.parent.iterdir()) == [published]
 
 

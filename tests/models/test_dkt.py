@@ -44,23 +44,32 @@ def some_runs(seed: int, users: int, length: int) -> Runs:
     )
 
 
+def random_or_trained(trained: bool) -> Network:
+    """Return a network of random weights, or one that has learned."""
+    return networks.trained_network()[0] if trained else networks.random_network()
+
+
+@pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize(("users", "questions"), [(1, 1), (3, 5), (64, 400)])
-def test_onnxruntimes_step_is_torchs(users: int, questions: int) -> None:
+def test_onnxruntimes_step_is_torchs(users: int, questions: int, trained: bool) -> None:
     """The exported step gives what torch gives, for any number of users and questions."""
+    network = random_or_trained(trained)
     inputs = examples_of_inputs(Shape(), seed=users, users=users, questions=questions)
-    found = Graph(networks.random_model()).run(OUTPUTS, inputs)
+    found = Graph(export(network)).run(OUTPUTS, inputs)
     with torch.no_grad():
-        expected = Step(networks.random_network())(*(torch.from_numpy(array) for array in inputs.values()))
+        expected = Step(network)(*(torch.from_numpy(array) for array in inputs.values()))
     for name, ours, theirs in zip(OUTPUTS, found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs.numpy(), atol=TOLERANCE, rtol=TOLERANCE, err_msg=name)
 
 
-def test_the_full_sequence_equals_step_by_step() -> None:
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_full_sequence_equals_step_by_step(trained: bool) -> None:
     """What torch says of whole runs is what the served graph says answer by answer, in fp32."""
+    network = random_or_trained(trained)
     runs = some_runs(seed=3, users=4, length=12)
     with torch.no_grad():
-        expected = forward(networks.random_network(), runs).numpy()
-    np.testing.assert_allclose(by_steps(Graph(networks.random_model()), runs), expected, atol=TOLERANCE, rtol=TOLERANCE)
+        expected = forward(network, runs).numpy()
+    np.testing.assert_allclose(by_steps(Graph(export(network)), runs), expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def by_steps(graph: Graph, runs: Runs) -> NDArray[np.float32]:

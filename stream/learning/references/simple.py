@@ -1,56 +1,34 @@
 """
-What a network has to beat: simple models of correctness and of response time, fitted on the training users.
-
-Pure.
+Models that one could fit by hand: rates, a regression on counts, medians.
 
 Source:
     Pavlik, Cen, Koedinger 2009, Performance factors analysis (a logistic regression on counts).
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.learning.history import History, Known
+from stream.learning.references import Prediction, log_seconds, spread, timed
 from stream.models.features import COLUMN
-from stream.models.lnirt import MIN_SECONDS, Z_90
 
 _RIDGE = 1.0
 _STEPS = 25
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """
-    What a model said of every answer; of answers that it was not asked about, nothing that means anything.
-
-    Attributes:
-        p_correct: In (0, 1), `(N,)`; None if it says nothing of correctness.
-        mu: Of the log response time in seconds, `(N,)`; None if it says nothing of time.
-        sigma: Of the same, above 0, `(N,)`.
-    """
-
-    p_correct: NDArray[np.float64] | None
-    mu: NDArray[np.float64] | None = None
-    sigma: NDArray[np.float64] | None = None
-
-
-class Reference(Protocol):
-    """A model that is fitted once."""
-
-    def fit(self, history: History, known: Known, mine: NDArray[np.bool_]) -> Self:
-        """Learn from some answers, bool `(N,)`, and return itself."""
-
-    def predict(self, history: History, known: Known) -> Prediction:
-        """Return what it says of every answer."""
-
-
 class ItemMean:
     """The share of right answers that the training users gave to the item, as `item-parameters` have it."""
 
-    def fit(self, history: History, known: Known, mine: NDArray[np.bool_]) -> Self:  # noqa: ARG002 (known already)
+    def fit(
+        self,
+        history: History,  # noqa: ARG002 (known already)
+        known: Known,  # noqa: ARG002
+        training: NDArray[np.bool_],  # noqa: ARG002
+        validation: NDArray[np.bool_],  # noqa: ARG002
+    ) -> Self:
         """Learn nothing: what is known of items was learned from the training users."""
         return self
 
@@ -65,9 +43,15 @@ class Logistic:
 
     weights: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
-    def fit(self, history: History, known: Known, mine: NDArray[np.bool_]) -> Self:
+    def fit(
+        self,
+        history: History,
+        known: Known,
+        training: NDArray[np.bool_],
+        validation: NDArray[np.bool_],  # noqa: ARG002 (few weights need no stopping)
+    ) -> Self:
         """Find the weights by Newton's method, with a small ridge."""
-        x, y = _counts(known.features[mine]), history.correct[mine].astype(np.float64)
+        x, y = _counts(known.features[training]), history.correct[training].astype(np.float64)
         weights = np.zeros(x.shape[1])
         ridge = np.full(x.shape[1], _RIDGE)
         for _ in range(_STEPS):
@@ -113,17 +97,23 @@ class TimeMedian:
 
     def __init__(self, *, by_item: bool = False, by_user: bool = False) -> None:
         self._by_item, self._by_user = by_item, by_user
-        self._all = 0.0
+        self._all: float | None = None
         self._of_item: dict[int, float] = {}
         self._sigma = 1.0
         self._usual_speed = 0.0
 
-    def fit(self, history: History, known: Known, mine: NDArray[np.bool_]) -> Self:
+    def fit(
+        self,
+        history: History,
+        known: Known,
+        training: NDArray[np.bool_],
+        validation: NDArray[np.bool_],  # noqa: ARG002 (medians need no stopping)
+    ) -> Self:
         """Learn the medians, and how far the answers lie about them."""
-        rows = np.flatnonzero(mine & ~np.isnan(history.response_time_s))
+        rows = timed(history, training)
         if not len(rows):
             return self
-        log_s = np.log(np.maximum(history.response_time_s[rows].astype(np.float64), MIN_SECONDS))
+        log_s = log_seconds(history)[rows]
         # Item medians are those of the usual user, whose speed need not be 0.
         self._usual_speed = float(np.mean(known.features[rows, COLUMN["speed"]]))
         self._all = float(np.median(log_s))
@@ -133,15 +123,16 @@ class TimeMedian:
             keys, first = np.unique(items[order], return_index=True)
             parts = np.split(log_s[order], first[1:])
             self._of_item = dict(zip(keys.tolist(), (float(np.median(part)) for part in parts), strict=True))
-        error = log_s - self._mu(history, known)[rows]
-        self._sigma = max(float(np.quantile(np.abs(error), 0.8)) / Z_90, 1e-3)
+        self._sigma = spread(log_s - self._mu(history, known, self._all)[rows])
         return self
 
     def predict(self, history: History, known: Known) -> Prediction:
         """Return the medians."""
-        mu = self._mu(history, known)
+        if self._all is None:
+            return Prediction(None)
+        mu = self._mu(history, known, self._all)
         return Prediction(None, mu, np.full(len(mu), self._sigma))
 
-    def _mu(self, history: History, known: Known) -> NDArray[np.float64]:
-        mu = np.array([self._of_item.get(asked.item, self._all) for asked in history.questions])
+    def _mu(self, history: History, known: Known, of_all: float) -> NDArray[np.float64]:
+        mu = np.array([self._of_item.get(asked.item, of_all) for asked in history.questions])
         return mu + self._usual_speed - known.features[:, COLUMN["speed"]] if self._by_user else mu
