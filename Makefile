@@ -90,6 +90,13 @@ chaos: broker venv ## Kill, stop and join workers while answers stream in: nothi
 	@mkdir -p "$(dir $(CHAOS_REPORT))"
 	exec $(BIN)/python -m tests.chaos --report "$(CHAOS_REPORT)" $(ARGS)
 
+DATA ?=
+QUALITY_REPORT ?= reports/quality.json
+
+.PHONY: quality
+quality: venv ## Measure how good predictions are, on real answers: make quality DATA=DIR (about an hour)
+	@$(BIN)/python -m benchmarks.quality $(if $(DATA),--data "$(DATA)") --report "$(QUALITY_REPORT)" $(ARGS)
+
 .PHONY: check
 check: venv ## Check style, types, import rules, generated schemas and settings
 	@$(BIN)/python -m ruff check .

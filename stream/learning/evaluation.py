@@ -28,7 +28,7 @@ from stream.demo.answers import AnswersFile, read_answers
 from stream.errors import UserError
 from stream.learning.first import use_cores
 from stream.learning.history import TEST, TRAINING, VALIDATION, History, Known, prepare, walk
-from stream.learning.network import export
+from stream.learning.network import Network, export
 from stream.learning.offline import Recipe, fit, runs_of
 from stream.learning.page import render
 from stream.learning.progress import Teller, telling
@@ -58,14 +58,20 @@ class Evaluation:
         report: As JSON; see `docs/evaluation.md`.
         rows: Of the file, that were predicted, `(M,)`.
         serving: What the model that would serve said of them, `(N,)`.
+        said: What each model said, by its name, of the test users at least, `(N,)`.
         history: All answers.
+        known: Before each of them.
+        network: That was learned.
         epochs: Figures of each epoch of training; see `stream.learning.offline.fit`.
     """
 
     report: dict[str, Any]
     rows: NDArray[np.int64]
     serving: Prediction
+    said: dict[str, Prediction]
     history: History
+    known: Known
+    network: Network
     epochs: list[dict[str, float]]
 
 
@@ -189,7 +195,7 @@ def evaluate(file: AnswersFile, *, recipe: Recipe, everything: bool, teller: Tel
         "versions": {"python": platform.python_version(), "torch": torch.__version__}
         | {name: version(name) for name in ("numpy", "onnxruntime")},
     }  # fmt: skip
-    return Evaluation(report, tested, said[serving], history, epochs)
+    return Evaluation(report, tested, said[serving], said, history, known, network, epochs)
 
 
 _READING, _OTHERS = 0.2, 0.4

@@ -65,7 +65,7 @@ class Recipe:
         learning_rate: AdamW's, at first: an update of what serves starts from what is learned, and may be bolder.
         weight_decay: AdamW's.
         hidden: Of the LSTM.
-        item: Width of the embedding of items.
+        item: Width of the embedding of items; 0 chooses by how often items are met.
         head: Width of the head.
         dropout: In the head.
     """
@@ -75,7 +75,7 @@ class Recipe:
     learning_rate: float = 0.002
     weight_decay: float = WEIGHT_DECAY
     hidden: int = 64
-    item: int = 32
+    item: int = 0
     head: int = 128
     dropout: float = 0.3
 
@@ -132,7 +132,8 @@ def fit(
         on_epoch: Given each epoch's figures: epoch, loss, learning_rate; logloss and auc of the users held out.
     """
     torch.manual_seed(recipe.seed)
-    shape = replace(shape_for(skills), hidden=recipe.hidden, item=recipe.item, head=recipe.head, dropout=recipe.dropout)
+    item = recipe.item or item_width(training)
+    shape = replace(shape_for(skills), hidden=recipe.hidden, item=item, head=recipe.head, dropout=recipe.dropout)
     learning = Training(
         fresh(shape, training).to(device()), training, recipe.learning_rate, recipe.seed, recipe.weight_decay
     )
@@ -157,6 +158,15 @@ def fit(
     network.cpu().eval()
     calibrate(network, validation)
     return Fitted(network, evaluate(network, validation))
+
+
+def item_width(runs: Runs) -> int:
+    """Return the width of the embedding of items: items that are met seldom cannot fill a wide one."""
+    return 32 if runs.there.sum() >= _OFTEN * len(np.unique(runs.item[runs.there])) else 8
+
+
+_OFTEN = 50
+"""Answers of an item, on average."""
 
 
 def _begun() -> float:

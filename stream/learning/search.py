@@ -39,7 +39,7 @@ def search(recipe: Recipe, trials: int, fit: Callable[[Recipe], Fitted]) -> tupl
             learning_rate=trial.suggest_float("learning_rate", 5e-4, 8e-3, log=True),
             weight_decay=trial.suggest_float("weight_decay", 1e-3, 0.3, log=True),
             hidden=trial.suggest_categorical("hidden", [32, 64, 128]),
-            item=trial.suggest_categorical("item", [4, 8, 16, 32]),
+            item=trial.suggest_categorical("item", [0, 4, 8, 16, 32]),
             head=trial.suggest_categorical("head", [64, 128, 256]),
             dropout=trial.suggest_float("dropout", 0.1, 0.5),
         )

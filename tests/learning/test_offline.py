@@ -1,5 +1,7 @@
 """From past answers to a first network, stopped in time by users held out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -124,3 +126,12 @@ def test_the_average_of_the_weights_is_what_is_kept() -> None:
     moved = (network.out.weight - before).norm()
     followed = (training.average.out.weight - before).norm()
     assert 0 < followed < moved
+
+
+def test_the_embedding_of_items_is_as_wide_as_they_can_fill() -> None:
+    """Items met fifty times on average have 32 numbers, items met seldom 8."""
+    history = History.of(file_of({f"u{n}": 20 for n in range(30)}))
+    runs = runs_of(history, np.zeros((len(history.user), COUNT), np.float32), np.ones(30, bool))
+    often, seldom = runs.item % 3 + 1, runs.number % 300 + 1
+    assert offline.item_width(replace(runs, item=often)) == 32
+    assert offline.item_width(replace(runs, item=seldom)) == 8
