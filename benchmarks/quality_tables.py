@@ -17,9 +17,8 @@ FILES = {
 MAX_ECE = 0.02
 MAX_TIME_MAE_S = 2.10
 SEED = 42
-BATCHES = (1, 32, 128, 512)
-QUESTIONS = 8
-"""Asked of each user in a step: the answer's own before it, and what is published after it."""
+STEPS = ((1, 1), (32, 1), (128, 1), (512, 1), (512, 8))
+"""Users in a step, and questions of each: the answer's own before it alone, or also what is published after it."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -80,11 +79,11 @@ def first_table(first: Mapping[str, Mapping[str, float]]) -> str:
 def cost_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of a step's cost."""
     return table(
-        ["form", "bytes", "AUC", *(f"{users} users, ms" for users in BATCHES)],
+        ["form", "bytes", "AUC", *(f"{users} by {questions}, ms" for users, questions in STEPS)],
         [
             [
                 row["form"], "" if row["bytes"] is None else f"{row['bytes']:,}", _number(row["auc"]),
-                *(f"{row['ms'][str(users)][1]:.2f}" for users in BATCHES),
+                *(f"{row['ms'][f'{users}x{questions}'][1]:.2f}" for users, questions in STEPS),
             ]
             for row in rows
         ],
@@ -129,7 +128,7 @@ def tables(result: Mapping[str, Any]) -> str:
         usual = mean(of[KNOWLEDGE]["auc"] for of in result["seeds"].values())
         parts += [f"lkt_memphis by seed (mean {usual:.4f}):", table(["seed", "AUC", "boosting", "logistic"], rows)]
     if result["cost"]:
-        parts += [f"A step, {QUESTIONS} questions of each user, one core:", cost_table(result["cost"])]
+        parts += ["A step by users and questions of each, median of 40, one thread:", cost_table(result["cost"])]
     if result["pykt"]:
         rows = [
             [name, _number(of["auc"]), _number(of["logloss"]), _number(of["seconds"], 0)]

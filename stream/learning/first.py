@@ -94,5 +94,7 @@ def use_cores() -> None:
 def _span(answers: AnswersFile, history: History, count: int, users: int) -> Span:
     if not answers.has_timestamps:
         return Span(answers=count, users=users)
-    first, last = (datetime.fromtimestamp(at, UTC).isoformat() for at in (history.at.min(), history.at.max()))
+    first, last = (
+        datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") for at in (history.at.min(), history.at.max())
+    )
     return Span(answers=count, users=users, first_at=first, last_at=last)

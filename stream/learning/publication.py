@@ -7,7 +7,6 @@ Source:
     Mitchell et al. 2019, Model cards for model reporting.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,9 +71,8 @@ def publish(network: Network, folder: Path, about: Publication) -> None:
             outputs = Graph(small).run(OUTPUTS, inputs)
             files[artifacts.MODEL_INT8] = small
             files[artifacts.GOLDEN_INT8] = artifacts.pack(inputs | dict(zip(OUTPUTS, outputs, strict=True)))
-    recipe = dict(about.recipe) | {"calibration_slope": network.calibration[0].item()}
-    recipe |= {"calibration_intercept": network.calibration[1].item()}
-    recipe |= {"calibration_log_sigma": network.calibration[2].item()}
+    names = ("calibration_slope", "calibration_intercept", "calibration_log_sigma")
+    recipe = {**about.recipe, "item": network.shape.item, **dict(zip(names, network.calibration.tolist(), strict=True))}
     manifest = Manifest(
         name=about.name,
         version=about.version,
@@ -138,8 +136,10 @@ will be right, and how long it will take (median, 10% and 90% quantile). One ste
 
 ## Learned from
 
-{span.answers:,} answers of {span.users:,} learners{when}. Features: version {manifest.feature_version}, \
-{len(manifest.features)} of them. No name, mail address, gender, age or other field about a person goes in.
+{span.answers:,} answers of {span.users:,} learners{when}.
+
+Features: version {manifest.feature_version}, {len(manifest.features)} of them. No name, mail address, gender, age or \
+other field about a person goes in.
 
 ## Figures on what was held out of training
 
@@ -168,4 +168,4 @@ moved by `calibration_log_sigma`, so that 80% of the times held out lie between 
 
 
 def _rows(values: Mapping[str, float]) -> str:
-    return "\n".join(f"| {name} | {json.dumps(float(f'{value:.6g}'))} |" for name, value in values.items())
+    return "\n".join(f"| {name} | {value:.6g} |" for name, value in values.items())

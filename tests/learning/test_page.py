@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from stream.demo.answers import Answer, AnswersFile
+from stream.learning.groups import auc_interval, by_expected_time, by_history, by_skill, reliability, wilson
 from stream.learning.history import History
-from stream.learning.page import auc_interval, by_expected_time, by_history, by_skill, reliability, render, wilson
+from stream.learning.page import render
 from stream.learning.references import Prediction
 from stream.models.quality import calibration_error
 
