@@ -3,7 +3,7 @@
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 import click
@@ -216,8 +216,8 @@ def train(file: Path, out: Path, epochs: int, seed: int, trials: int | None) -> 
     help="What is predicted; risk comes later.",
 )  # fmt: skip
 @click.option(
-    "--protocol", type=click.Choice(["user-split"]), default="user-split", show_default=True, expose_value=False,
-    help="What is held out; progressive comes later.",
+    "--protocol", type=click.Choice(["user-split", "progressive"]), default="user-split", show_default=True,
+    help="Predict users held out; or each answer before it is learned from, in replay order, as the live system.",
 )  # fmt: skip
 @click.option("--seed", type=int, default=42, show_default=True, help="Of the split and of everything random.")
 @click.option(
@@ -235,6 +235,7 @@ def train(file: Path, out: Path, epochs: int, seed: int, trials: int | None) -> 
 )
 def evaluate(
     file: Path,
+    protocol: Literal["user-split", "progressive"],
     seed: int,
     models: str,
     report: Path | None,
@@ -243,7 +244,7 @@ def evaluate(
     epochs: int,
 ) -> None:
     """
-    Say how good predictions are on a file of past answers: train on some users, predict others.
+    Say how good predictions are on a file of past answers.
 
     Example: stream evaluate answers.csv.gz --models all --report evaluation.json
     """  # fmt: skip
@@ -254,7 +255,7 @@ def evaluate(
     settings = _settings()
     _log(settings)
     evaluate_file(
-        file, recipe=Recipe(seed=seed, epochs=epochs), everything=models == "all",
+        file, protocol=protocol, recipe=Recipe(seed=seed, epochs=epochs), everything=models == "all",
         report=report, predictions=predictions, page=page, write=click.echo,
     )  # fmt: skip
 

@@ -219,12 +219,13 @@ def learn_items(history: History, chosen: NDArray[np.bool_]) -> ItemTable:
     """Return what the answers of users, bool `(users,)`, make known of items."""
     statistics, items = ItemStatistics(), ItemTable()
     for wave in walk(history, chosen, items):
-        _learn(history, statistics, wave)
-        items.update(statistics.publish(_ANY_TIME))
+        learn_wave(history, statistics, wave)
+        items.update(statistics.publish(ANY_TIME))
     return items
 
 
-def _learn(history: History, statistics: ItemStatistics, wave: Wave) -> None:
+def learn_wave(history: History, statistics: ItemStatistics, wave: Wave) -> None:
+    """Move the parameters of what was answered."""
     belief = wave.belief
     columns = (
         wave.rows, wave.answers.correct, wave.answers.response_time_s.astype(np.float64),
@@ -241,4 +242,4 @@ def _collect(history: History, chosen: NDArray[np.bool_], items: ItemTable, feat
         features_of[wave.rows] = wave.features
 
 
-_ANY_TIME = datetime(2026, 1, 1, tzinfo=UTC)
+ANY_TIME = datetime(2026, 1, 1, tzinfo=UTC)

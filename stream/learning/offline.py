@@ -34,20 +34,39 @@ def runs_of(history: History, features: NDArray[np.float32], chosen: NDArray[np.
     """
     rows = np.argsort(history.user, kind="stable")
     rows = rows[chosen[history.user[rows]]]
-    starts = history.turn[rows] % WINDOW == 0
-    run, place = np.cumsum(starts) - 1, history.turn[rows] % WINDOW
-    shape = (int(run[-1]) + 1 if len(run) else 0, int(place.max(initial=0)) + 1)
+    place = history.turn[rows] % WINDOW
+    return in_runs(history, features, rows, np.cumsum(place == 0) - 1, place)
+
+
+def in_runs(
+    history: History,
+    features: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    run: NDArray[np.int64],
+    place: NDArray[np.int64],
+) -> Runs:
+    """
+    Return answers as runs; what served them is taken to be the fallback.
+
+    Args:
+        history: Past answers.
+        features: Of each, `(N, COUNT)`.
+        rows: Of the history, `(M,)`.
+        run: In which each stands, from 0, `(M,)`.
+        place: And where there, `(M,)`.
+    """
+    shape = (int(run.max(initial=-1)) + 1, int(place.max(initial=0)) + 1)
 
     def padded(values: NDArray[Any], fill: float = 0) -> NDArray[Any]:
         out = np.full((*shape, *values.shape[1:]), fill, values.dtype)
         out[run, place] = values
         return out
 
-    items = item_rows(np.array([asked.item for asked in history.questions], np.uint64))
+    items = item_rows(np.array([history.questions[row].item for row in rows.tolist()], np.uint64))
     seconds = padded(history.response_time_s[rows], np.nan)
     p_fallback = sigmoid(features[rows][:, COLUMN["lnirt_logit"]])
     return Runs(
-        padded(history.skill_rows[rows]), padded(items[rows]), padded(history.correct[rows].astype(np.int64)),
+        padded(history.skill_rows[rows]), padded(items), padded(history.correct[rows].astype(np.int64)),
         time_input(seconds),
         np.zeros(shape, np.int64), padded(features[rows]), padded(np.ones(len(rows), bool)), padded(rows),
         np.zeros(shape, np.int64), padded(p_fallback), padded(p_fallback),

@@ -1,7 +1,7 @@
 """
 An evaluation as a page, for people who would rather look: one HTML file, no scripts, nothing loaded from elsewhere.
 
-Pure. What it shows is computed in `stream.learning.groups`; what is evaluated is `stream.learning.evaluation`'s.
+Pure. What it shows is computed in `stream.learning.groups`; what is evaluated is `stream.learning.user_split`'s.
 Lengths in drawings are in units of an SVG that is `_WIDTH` wide.
 """
 # ruff: noqa: RUF001 (ranges are shown with en dashes)

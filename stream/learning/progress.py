@@ -38,6 +38,28 @@ class Lines:
         """Pass over it: a line for each would be too many."""
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """
+    Tells of a part of the work.
+
+    Attributes:
+        teller: Told.
+        share: Of the whole work.
+    """
+
+    teller: Teller
+    share: float
+
+    def say(self, line: str) -> None:
+        """Tell of something that has happened."""
+        self.teller.say(line)
+
+    def advance(self, share: float) -> None:
+        """Tell of a share of this part."""
+        self.teller.advance(share * self.share)
+
+
 class _Bar:
     def __init__(self, progress: Progress, what: str) -> None:
         self._progress = progress

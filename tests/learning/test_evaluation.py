@@ -10,11 +10,13 @@ import pytest
 
 from stream.demo.answers import Answer, AnswersFile
 from stream.errors import BadAnswersFile, UserError
-from stream.learning.evaluation import FIGURES, Evaluation, evaluate, evaluate_file, figures, table
+from stream.learning.evaluation import evaluate_file
 from stream.learning.history import TEST, History
+from stream.learning.measured import FIGURES, Evaluation, figures, table
 from stream.learning.offline import Recipe
 from stream.learning.progress import Lines
 from stream.learning.references import Prediction
+from stream.learning.user_split import evaluate
 from stream.models.lnirt import sigmoid
 from tests import networks
 
@@ -121,13 +123,13 @@ def test_figures_of_what_is_known_by_hand() -> None:
 
 def test_files_that_are_written(found: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report as JSON, and each prediction with its row."""
-    monkeypatch.setattr("stream.learning.evaluation.evaluate", lambda *_, **__: found)
+    monkeypatch.setattr("stream.learning.user_split.evaluate", lambda *_, **__: found)
     monkeypatch.setattr("stream.learning.evaluation.read_answers", lambda path: simulated())
     told: list[str] = []
     report, predictions, page = (tmp_path / name for name in ("report.json", "predictions.csv.gz", "page.html"))
     evaluate_file(
-        tmp_path / "x.csv", recipe=Recipe(epochs=1), everything=True, report=report, predictions=predictions,
-        page=page, write=told.append,
+        tmp_path / "x.csv", protocol="user-split", recipe=Recipe(epochs=1), everything=True, report=report,
+        predictions=predictions, page=page, write=told.append,
     )  # fmt: skip
     assert orjson.loads(report.read_bytes()) == orjson.loads(orjson.dumps(found.report))
     with gzip.open(predictions, "rt") as file:
@@ -152,7 +154,14 @@ def test_a_bad_file_gets_a_clear_sentence(tmp_path: Path, rows: list[str], sente
     path.write_text("\n".join(["user_id,item_id,skill_id,correct", *rows]) + "\n")
     with pytest.raises((UserError, BadAnswersFile)) as caught:
         evaluate_file(
-            path, recipe=Recipe(epochs=1), everything=False, report=None, predictions=None, page=None, write=print
+            path,
+            protocol="user-split",
+            recipe=Recipe(epochs=1),
+            everything=False,
+            report=None,
+            predictions=None,
+            page=None,
+            write=print,
         )
     assert sentence in str(caught.value)
 
@@ -161,6 +170,6 @@ def test_a_report_that_could_not_be_written_is_refused_before_the_work(tmp_path:
     """A folder that does not exist is named at once."""
     with pytest.raises(UserError, match="does not exist"):
         evaluate_file(
-            tmp_path / "x.csv", recipe=Recipe(), everything=False,
+            tmp_path / "x.csv", protocol="user-split", recipe=Recipe(), everything=False,
             report=tmp_path / "none" / "r.json", predictions=None, page=None, write=print,
         )  # fmt: skip

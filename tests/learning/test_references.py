@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from stream.demo.answers import Answer, AnswersFile
-from stream.learning.evaluation import _references, figures
 from stream.learning.history import TEST, TRAINING, VALIDATION, History, Known, prepare
+from stream.learning.measured import figures
 from stream.learning.references import Prediction, Reference, dkt, embeddings, stopping
 from stream.learning.references.embeddings import EmbeddingCorrectness, EmbeddingTime
+from stream.learning.user_split import _references
 from stream.models.lnirt import sigmoid
 from tests import networks
 

@@ -1,0 +1,116 @@
+"""`stream evaluate --protocol progressive`: each answer is predicted before it is learned from."""
+
+import csv
+import gzip
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stream.demo.answers import Answer, AnswersFile, in_replay_order
+from stream.errors import UserError
+from stream.learning.evaluation import evaluate_file
+from stream.learning.history import History
+from stream.learning.measured import FIGURES, Evaluation, write_predictions
+from stream.learning.offline import Recipe
+from stream.learning.progressive import Schedule, System, evaluate
+from tests import networks
+from tests.learning.test_evaluation import QUIET, simulated
+
+
+def some_answers() -> AnswersFile:
+    """Return the simulated answers of half of the users."""
+    file = simulated()
+    return replace(file, answers=file.answers[:4_500])
+
+
+@pytest.fixture(scope="module")
+def found() -> Evaluation:
+    """Return an evaluation of simulated answers in their order."""
+    with networks.own_torch():
+        return evaluate(some_answers(), seed=42, everything=True, teller=QUIET)
+
+
+def test_the_last_answers_are_reported(found: Evaluation) -> None:
+    """The last 70%, in replay order, of the system, of what it would be if it stopped learning, and of the fallback."""
+    file = some_answers()
+    assert found.report["protocol"] == "progressive"
+    assert found.report["n"] == len(found.rows) == 3_150
+    assert set(found.report["models"]) == {"knowledge", "frozen", "lnirt", "item_mean"}
+    assert all(set(of_model) == set(FIGURES) for of_model in found.report["models"].values())
+    order = [answer.row for answer in in_replay_order(file)]
+    assert found.file_rows[found.rows].tolist() == order[1_350:]
+
+
+def test_the_system_learns(found: Evaluation) -> None:
+    """It knows more than the item mean so far, and is no worse than its fallback: the gate sees to that."""
+    models = found.report["models"]
+    assert models["knowledge"]["logloss"] < models["item_mean"]["logloss"] - 0.02
+    assert models["knowledge"]["logloss"] < models["lnirt"]["logloss"] + 0.002
+    assert models["knowledge"]["auc"] > 0.75
+
+
+def test_predictions_name_the_rows_of_the_file(found: Evaluation, tmp_path: Path) -> None:
+    """Whatever the order in which they were met."""
+    write_predictions(found, tmp_path / "p.csv.gz")
+    with gzip.open(tmp_path / "p.csv.gz", "rt") as file:
+        rows = [int(row["row"]) for row in csv.DictReader(file)]
+    assert rows == sorted(found.file_rows[found.rows].tolist())
+
+
+def system(answers: list[Answer], schedule: Schedule) -> System:
+    """Return a system that has gone through answers."""
+    with networks.own_torch():
+        done = System(History.of(replace(simulated(), answers=answers)), schedule, 1)
+        done.run(QUIET)
+    return done
+
+
+def test_what_comes_later_changes_nothing_before() -> None:
+    """An outcome, a time and all that follows reach no earlier prediction, nor the answer's own."""
+    answers = list(in_replay_order(simulated()))[:1_200]
+    # Shorter than an epoch takes, of which there is always one: the clock decides nothing.
+    schedule = Schedule(gate_answers=300, update_seconds=1e-3)
+    before = system(answers, schedule)
+    at = 900
+    turned = [replace(answer, correct=not answer.correct) if n >= at else answer for n, answer in enumerate(answers)]
+    turned[at] = replace(
+        turned[at], at=(answers[at].at or 0) + 5, response_time_s=(answers[at].response_time_s or 0) + 5
+    )
+    after = system(turned, schedule)
+    for one, other in ((before.said, after.said), (before.fallback, after.fallback)):
+        assert one.p_correct is not None
+        assert other.p_correct is not None
+        np.testing.assert_allclose(one.p_correct[: at + 1], other.p_correct[: at + 1], atol=1e-6)
+    assert before.said.p_correct is not None
+    assert after.said.p_correct is not None
+    assert not np.allclose(before.said.p_correct[at + 200 :], after.said.p_correct[at + 200 :], atol=1e-3)
+
+
+def test_a_frozen_system_learns_nothing_more() -> None:
+    """No decision, and item parameters as they were; users go on being known by their own answers."""
+    answers = list(in_replay_order(simulated()))[:1_200]
+    done = system(answers, Schedule(gate_answers=200, update_seconds=1e-3, learn_until=400))
+    assert all(decision["at_event"] <= 400 for decision in done.decisions)
+    learning = system(answers, Schedule(gate_answers=200, update_seconds=1e-3))
+    assert done.fallback.p_correct is not None
+    assert learning.fallback.p_correct is not None
+    assert np.array_equal(done.fallback.p_correct[:400], learning.fallback.p_correct[:400])
+    assert not np.allclose(done.fallback.p_correct[800:], learning.fallback.p_correct[800:], atol=1e-3)
+
+
+def test_what_it_cannot_do_is_a_clear_sentence(tmp_path: Path) -> None:
+    """Too few answers; a page, which there is of the other protocol only."""
+    path = tmp_path / "few.csv"
+    path.write_text("user_id,item_id,skill_id,correct\n" + "u,i,s,1\n" * 20)
+    with pytest.raises(UserError, match="expected at least 100 answers"):
+        evaluate_file(
+            path, protocol="progressive", recipe=Recipe(), everything=False,
+            report=None, predictions=None, page=None, write=print,
+        )  # fmt: skip
+    with pytest.raises(UserError, match="--page shows an evaluation on users held out"):
+        evaluate_file(
+            path, protocol="progressive", recipe=Recipe(), everything=False,
+            report=None, predictions=None, page=tmp_path / "p.html", write=print,
+        )  # fmt: skip
