@@ -242,6 +242,7 @@ class _Rows:
         self.skills: dict[str, tuple[str, ...]] = {}
         self.latest: dict[str, float] = {}
         self.is_timed = False
+        self.is_dated = False
 
     def read(self) -> list[Answer]:
         header = [name.strip() for name in next(self.reader, [])]
@@ -307,12 +308,16 @@ class _Rows:
 
     def _moment(self, cell: str, user_id: str, *, is_first: bool) -> float | None:
         seconds = self._seconds(cell)
+        is_date = ":" in cell  # as RFC 3339 has it, and a number has not
         if is_first:
-            self.is_timed = seconds is not None
+            self.is_timed, self.is_dated = seconds is not None, is_date
         if (seconds is not None) is not self.is_timed:
             like = "a moment" if self.is_timed else "an empty cell"
             expected = f"{like}, as in the rows before"
             self._refuse("timestamp", expected, _shown(cell), "give every row a timestamp, or none")
+        if is_date is not self.is_dated:
+            like = "an RFC 3339 moment" if self.is_dated else "a number of seconds"
+            self._refuse("timestamp", f"{like}, as in the rows before", _shown(cell), "write all of them in one way")
         if seconds is not None:
             if seconds < self.latest.get(user_id, seconds):
                 expected = f"a moment not before the earlier row of user {_shown(user_id)}"

@@ -95,6 +95,8 @@ def test_what_the_file_knows_is_said(tmp_path: Path) -> None:
         ([TIMED, "u,i,s,1,1_000,1"], ["line 2", "column timestamp", "'1_000'"]),
         ([TIMED, "u,i,s,1,5,1", "v,i,s,1,,1"], ["line 3", "column timestamp", "every row"]),
         ([TIMED, "u,i,s,1,,1", "v,i,s,1,5,1"], ["line 3", "column timestamp", "every row"]),
+        ([TIMED, "u,i,s,1,2026-01-05T08:00:00Z,1", "v,i,s,1,1767600000,1"], ["line 3", "RFC 3339", "one way"]),
+        ([TIMED, "u,i,s,1,1767600000,1", "v,i,s,1,2026-01-05T08:00:00Z,1"], ["line 3", "number of seconds", "one way"]),
         ([TIMED, "u,i,s,1,6,1", "v,i,s,1,3,1", "u,i,s,1,5,1"], ["line 4", "user 'u'", "'5'", "sort"]),
         ([TIMED, "u,i,s,1,5,-1"], ["line 2", "column response_time_seconds", "'-1'"]),
         ([TIMED, "u,i,s,1,5,soon"], ["line 2", "column response_time_seconds", "'soon'"]),
