@@ -14,8 +14,12 @@ FILES = {
 }
 """Of each file, the AUC that is aimed at."""
 
-MAX_ECE = 0.02
+MAX_ECE = {"lkt_memphis": 0.025}
+"""Of each file where it is not 0.02."""
+
 MAX_TIME_MAE_S = 2.10
+MAX_TRAINING_S = 900
+MAX_STEP_MS = 15
 SEED = 42
 STEPS = ((1, 1), (32, 1), (128, 1), (512, 1), (512, 8))
 """Users in a step, and questions of each: the answer's own before it alone, or also what is published after it."""
@@ -90,25 +94,36 @@ def cost_table(rows: Sequence[Mapping[str, Any]]) -> str:
     )  # fmt: skip
 
 
-def missed(reports: Mapping[str, Mapping[str, Any]], few: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def missed(result: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each aim that is missed."""
-    sentences = []
-    for name, report in reports.items():
+    found: list[str] = []
+
+    def want(holds: bool, sentence: str) -> None:
+        if not holds:
+            found.append(sentence)
+
+    for name, report in result["files"].items():
         ours, logistic = report["models"][KNOWLEDGE], report["models"]["logistic"]
-        if ours["auc"] < FILES[name]:
-            sentences.append(f"{name}: AUC {ours['auc']:.4f}, aim {FILES[name]}")
-        if ours["ece"] > MAX_ECE:
-            sentences.append(f"{name}: ECE {ours['ece']:.4f}, aim {MAX_ECE}")
-        if ours["logloss"] >= logistic["logloss"]:
-            sentences.append(f"{name}: log loss {ours['logloss']:.4f}, the logistic regression's {logistic['logloss']}")
-    times = reports.get("lkt_memphis", {}).get("models", {}).get(KNOWLEDGE)
-    if times is not None and times["time_mae_s_clipped_p99"] > MAX_TIME_MAE_S:
-        sentences.append(f"lkt_memphis: time error {times['time_mae_s_clipped_p99']:.3f} s, aim {MAX_TIME_MAE_S}")
-    for name, report in few.items():
+        want(ours["auc"] >= FILES[name], f"{name}: AUC {ours['auc']:.4f}, aim {FILES[name]}")
+        want(ours["ece"] <= MAX_ECE.get(name, 0.02), f"{name}: calibration error {ours['ece']:.4f}")
+        want(ours["logloss"] < logistic["logloss"], f"{name}: log loss {ours['logloss']:.4f}, no better than logistic")
+        want(report["training_seconds"] <= MAX_TRAINING_S, f"{name}: trained in {report['training_seconds']:.0f} s")
+    times = result["files"].get("lkt_memphis", {}).get("models", {}).get(KNOWLEDGE)
+    if times is not None:
+        error, inside = times["time_mae_s_clipped_p99"], times["time_coverage_80"]
+        want(error <= MAX_TIME_MAE_S, f"lkt_memphis: time error {error:.3f} s, aim {MAX_TIME_MAE_S}")
+        want(abs(inside - 0.8) <= 0.03, f"lkt_memphis: {inside:.3f} of response times in the 80% interval")  # noqa: PLR2004
+    for name, losses in result["first_answers"].items():
+        ours, mean_loss = losses[KNOWLEDGE], losses["item_mean"]
+        want(ours <= mean_loss, f"{name}: first answers' log loss {ours:.4f}, the item mean's {mean_loss:.4f}")
+    for name, report in result["few_users"].items():
         ours, logistic = (report["models"][model]["auc"] for model in (KNOWLEDGE, "logistic"))
-        if ours < logistic - 0.002:
-            sentences.append(f"{name}: AUC {ours:.4f}, the logistic regression's {logistic:.4f}")
-    return sentences
+        want(ours >= logistic - 0.002, f"{name}: AUC {ours:.4f}, the logistic regression's {logistic:.4f}")
+    for row in result["cost"]:
+        if row["form"] == "onnx fp32":
+            taken = row["ms"]["512x8"][1]
+            want(taken <= MAX_STEP_MS, f"a step for 512 users, 8 questions each: {taken:.1f} ms, aim {MAX_STEP_MS}")
+    return found
 
 
 def tables(result: Mapping[str, Any]) -> str:
@@ -129,12 +144,13 @@ def tables(result: Mapping[str, Any]) -> str:
         parts += [f"lkt_memphis by seed (mean {usual:.4f}):", table(["seed", "AUC", "boosting", "logistic"], rows)]
     if result["cost"]:
         parts += ["A step by users and questions of each, median of 40, one thread:", cost_table(result["cost"])]
-    if result["pykt"]:
+    if result["pykt"].get("models"):
         rows = [
-            [name, _number(of["auc"]), _number(of["logloss"]), _number(of["seconds"], 0)]
+            [name, *(_number(of[key]) for key in ("auc", "logloss", "auc_predicted", "logloss_predicted"))]
             for name, of in result["pykt"]["models"].items()
         ]
-        parts += ["pyKT on the same split of lkt_memphis:", table(["model", "AUC", "log loss", "s"], rows)]
-    sentences = missed(files, result["few_users"])
+        head = ["model", "AUC", "log loss", "AUC but for first answers", "log loss of these"]
+        parts += ["pyKT on the same split of lkt_memphis:", table(head, rows)]
+    sentences = missed(result)
     parts.append("Missed: " + "; ".join(sentences) if sentences else "Every aim is reached.")
     return "\n\n".join(parts)

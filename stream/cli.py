@@ -188,6 +188,10 @@ def replay(file: Path, speed: float | None) -> None:
 )
 @click.option("--seed", type=int, default=42, show_default=True, help="Of everything random.")
 @click.option(
+    "--task", type=click.Choice(["knowledge"]), default="knowledge", show_default=True, expose_value=False,
+    help="What is predicted; risk comes later.",
+)  # fmt: skip
+@click.option(
     "--search", "trials", type=click.IntRange(1, 10_000), help="Try so many recipes, keep the best; needs Optuna."
 )
 def train(file: Path, out: Path, epochs: int, seed: int, trials: int | None) -> None:

@@ -8,8 +8,8 @@ import torch
 
 from schemas import TrainingExample
 from stream.demo.simulator import simulate
+from stream.learning.calibration import calibrate
 from stream.learning.network import Network, Shape, export
-from stream.learning.offline import calibrate
 from stream.learning.runs import Buffer
 from stream.learning.update import fresh, shape_for, train
 from stream.models.dkt import Dkt

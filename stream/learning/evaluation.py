@@ -42,6 +42,8 @@ def evaluate_file(
     for path in (report, predictions, page):
         if path is not None and not path.resolve().parent.is_dir():
             raise UserError(f"{path}: the folder {path.parent} does not exist; make it, or choose another place")
+        if path is not None and path.is_dir():
+            raise UserError(f"{path}: expected a file to write, found a folder; name a file in it")
     if page is not None and protocol == "progressive":
         raise UserError("--page shows an evaluation on users held out; leave out --page, or use --protocol user-split")
     use_cores()

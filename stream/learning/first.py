@@ -14,9 +14,9 @@ from stream.errors import UserError
 from stream.learning.history import TRAINING, VALIDATION, History, prepare
 from stream.learning.offline import Fitted, Recipe, fit, runs_of
 from stream.learning.progress import telling
-from stream.learning.publication import Publication, publish
+from stream.learning.publication import Publication, publish, weights_digest
 from stream.learning.search import needs_optuna, search
-from stream.learning.tracking import Run, tracked
+from stream.learning.tracking import Run, make_folder, tracked
 from stream.models.artifacts import Span
 from stream.models.dkt import KNOWLEDGE
 
@@ -46,8 +46,11 @@ def train_file(
     """
     if out.exists():
         raise UserError(f"{out}: exists already; choose another folder for --out")
+    if out.parent.exists() and not out.parent.is_dir():
+        raise UserError(f"{out}: expected a folder to make it in, found the file {out.parent}; choose another --out")
     if trials:
         needs_optuna()
+    make_folder(records)
     use_cores()
     answers = read_answers(file)
     history = History.of(answers)
@@ -75,7 +78,7 @@ def train_file(
     with tracked(Run(file.name, answers.digest, asdict(chosen)), records) as run:
         fitted = attempt(run, chosen) if found is None else found[1]
         run.figures.update(fitted.figures)
-        state_format = f"lstm-1x{chosen.hidden}-{KNOWLEDGE}-file-{answers.digest[:12]}-{chosen.seed}"
+        state_format = f"lstm-1x{chosen.hidden}-{KNOWLEDGE}-{weights_digest(fitted.network)}"
         version = int(out.name[1:]) if out.name[:1] == "v" and out.name[1:].isdigit() else 1
         span = _span(answers, history, int(training.there.sum()), int((part == TRAINING).sum()))
         about = Publication(

@@ -12,14 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stream.learning.calibration import calibrate
+from stream.learning.forward import forecasts
 from stream.learning.history import History
 from stream.learning.network import Network
 from stream.learning.progress import Teller
 from stream.learning.runs import Runs
-from stream.learning.update import EVALUATED_RUNS, WEIGHT_DECAY, Training, copy_weights, forward, fresh, shape_for
+from stream.learning.update import WEIGHT_DECAY, Training, copy_weights, fresh, shape_for
 from stream.models.dkt import item_rows, time_input
 from stream.models.features import COLUMN
-from stream.models.lnirt import Z_90, sigmoid
+from stream.models.lnirt import sigmoid
 from stream.models.quality import auc, log_losses
 
 
@@ -190,55 +192,6 @@ _OFTEN = 50
 
 def _begun() -> float:
     return 0.0
-
-
-_RIDGE = 10.0
-_NEWTON_STEPS = 20
-_LEAST_SHIFT = -1.0
-
-
-def calibrate(network: Network, runs: Runs) -> None:
-    """
-    Have a network's probabilities and intervals hold, on these runs, what they say.
-
-    Slope and intercept of the logit by maximum likelihood, drawn to 1 and 0 as by ten answers, so that few answers move
-    little; and the spread of response times such that 80% of them lie between the 10% and the 90% quantile.
-
-    Source:
-        Platt 1999; Romano, Patterson, Candès 2019 for intervals by the errors of data held out.
-    """
-    said, correct = forecasts(network, runs), runs.correct[runs.there].astype(np.float64)
-    if not len(correct):
-        return
-    x = np.stack([said[:, 0], np.ones(len(said))], axis=1).astype(np.float64)
-    prior = np.array([1.0, 0.0])
-    weights = prior.copy()
-    for _ in range(_NEWTON_STEPS):
-        p = sigmoid(x @ weights).astype(np.float64)
-        gradient = x.T @ (correct - p) - _RIDGE * (weights - prior)
-        weights += np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + _RIDGE * np.eye(2), gradient)
-    time = runs.time[runs.there]
-    timed = time[:, 1] > 0
-    shift = 0.0
-    if timed.sum() >= _LEAST_TIMED:
-        off = np.abs(time[timed, 0] - said[timed, 1]) / np.exp(said[timed, 2])
-        shift = float(np.log(max(np.quantile(off, 0.8) / Z_90, np.exp(_LEAST_SHIFT))))
-    network.calibrate(float(weights[0]), float(weights[1]), shift)
-
-
-_LEAST_TIMED = 100
-"""Response times below which their spread is left as it was learned."""
-
-
-def forecasts(network: Network, runs: Runs) -> NDArray[np.float32]:
-    """Return what a network says of every answer of runs, `(N, 3)`: logit, mu relative to log 60 s, log sigma."""
-    network.eval()
-    said = [np.zeros((0, 3), np.float32)]
-    with torch.no_grad():
-        for start in range(0, len(runs), EVALUATED_RUNS):
-            some = runs.part(np.arange(start, min(start + EVALUATED_RUNS, len(runs))))
-            said.append(forward(network, some).cpu().numpy()[some.there])
-    return np.concatenate(said)
 
 
 def evaluate(network: Network, runs: Runs) -> dict[str, float]:

@@ -50,6 +50,7 @@ class Schedule:
         update_seconds: Of training in one update, at most.
         learning_rate: AdamW's.
         run: Answers kept of one user.
+        buffer: Answers kept in all: of the users who answered latest.
         learn_until: Answers after which nothing is learned any more: weights, item parameters and statistics.
     """
 
@@ -59,6 +60,7 @@ class Schedule:
     update_seconds: float = 4.0
     learning_rate: float = 0.006
     run: int = 200
+    buffer: int = 200_000
     learn_until: int | None = None
 
 
@@ -140,10 +142,10 @@ class System:
         self._seed = seed
         self.features = np.zeros((count, COUNT), np.float32)
         self._version = np.zeros(count, np.int64)
-        self._records = learner.new_learners(history.users, REMEMBERED)
+        self.records = learner.new_learners(history.users, REMEMBERED)
         self._items, self._statistics = ItemTable(), ItemStatistics()
-        self._worker: Predictor = Fallback(KNOWLEDGE)
-        self._hidden = np.zeros((history.users, self._worker.hidden_size), np.float16)
+        self.worker: Predictor = Fallback(KNOWLEDGE)
+        self.hidden = np.zeros((history.users, self.worker.hidden_size), np.float16)
         self._champion: Network | None = None
         self._candidate: _Candidate | None = None
         self._updates = 0
@@ -182,7 +184,7 @@ class System:
         for turn in range(int(nth.max()) + 1):
             some = rows[nth == turn]
             who = self._history.user[some]
-            before, answers = arrays.take(self._records, who), self._history.answers(some)
+            before, answers = arrays.take(self.records, who), self._history.answers(some)
             parameters = self._items.parameters(self._items.rows([self._history.questions[row] for row in some]))
             asked = Questions(
                 np.arange(len(some)), answers.item, answers.topic, answers.skills, answers.level,
@@ -195,11 +197,11 @@ class System:
     def _take(self, wave: Wave) -> None:
         """Predict the answers of a wave, and take the users' states on."""
         rows, who, known = wave.rows, wave.who, wave.features
-        self._hidden[who], forecast = self._worker.step(
-            self._hidden[who], wave.answers, wave.questions, known, np.zeros(len(rows), bool), known
+        self.hidden[who], forecast = self.worker.step(
+            self.hidden[who], wave.answers, wave.questions, known, np.zeros(len(rows), bool), known
         )
         self.features[rows] = known
-        self._version[rows] = self._worker.identity.version
+        self._version[rows] = self.worker.identity.version
         for said, (p_correct, mu, sigma) in (
             (self.said, (forecast.p_correct, forecast.mu, forecast.sigma)),
             (self.fallback, (sigmoid(wave.belief.logit), wave.belief.mu, wave.belief.sigma)),
@@ -207,16 +209,16 @@ class System:
             for column, values in zip((said.p_correct, said.mu, said.sigma), (p_correct, mu, sigma), strict=True):
                 if column is not None:
                     column[rows] = values
-        after = arrays.take(self._records, who)
+        after = arrays.take(self.records, who)
         learner.remember_answers(after, wave.answers)
         lnirt.learn(after, wave.answers, wave.questions.parameters)
-        arrays.put(self._records, who, after)
+        arrays.put(self.records, who, after)
 
     def _runs(self, until: int, since: int = 0) -> Runs:
         """Return the latest answers of each user who has answered since a row, as the trainer's buffer keeps them."""
         user = self._history.user[:until]
         recent = np.zeros(self._history.users, bool)
-        recent[user[since:]] = True
+        recent[user[max(since, until - self._schedule.buffer) :]] = True
         rows = np.argsort(user, kind="stable")
         rows = rows[recent[user[rows]]]
         length = np.bincount(user[rows], minlength=self._history.users)
@@ -237,7 +239,7 @@ class System:
         champion = self._champion
         network = fresh(shape, runs) if champion is None else warm(shape.vocabulary, weights(champion))
         train(network, runs, schedule.update_seconds, schedule.learning_rate, self._seed + self._updates)
-        lineage = f"lstm-{self._updates}" if champion is None else self._worker.identity.state_format
+        lineage = f"lstm-{self._updates}" if champion is None else self.worker.identity.state_format
         identity = Identity(KNOWLEDGE, self._updates, "champion", lineage)
         model = Dkt(Graph(export(network.eval())), identity, self._history.names[:skills])
         self._candidate = _Candidate(network, model, until)
@@ -262,11 +264,15 @@ class System:
         version = candidate.model.identity.version
         self.decisions.append({"at_event": until, "version": version, "promoted": decision.promoted, "z": decision.z})
         if not decision.promoted:
+            if decision.falls_back and self._champion is not None:
+                self._champion, self.worker = None, Fallback(KNOWLEDGE)
+                self.hidden = np.zeros((self._history.users, self.worker.hidden_size), np.float16)
+                teller.say(f"answer {until}: the fallback serves, log loss {decision.logloss[2]:.4f}")
             return
-        same_lineage = candidate.model.identity.state_format == self._worker.identity.state_format
-        self._champion, self._worker = candidate.network, candidate.model
+        same_lineage = candidate.model.identity.state_format == self.worker.identity.state_format
+        self._champion, self.worker = candidate.network, candidate.model
         if not same_lineage:
-            self._hidden = self._worker.rebuild(learner.remembered(self._records))
+            self.hidden = self.worker.rebuild(learner.remembered(self.records))
         teller.say(f"answer {until}: version {version} serves, log loss {decision.logloss[0]:.4f}, "
                    f"what served before {decision.logloss[1]:.4f}")  # fmt: skip
 

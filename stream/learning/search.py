@@ -11,6 +11,7 @@ from importlib.util import find_spec
 
 from stream.errors import UserError
 from stream.learning.offline import Fitted, Recipe
+from stream.learning.update import NotFiniteError
 
 
 def needs_optuna() -> None:
@@ -52,6 +53,8 @@ def search(recipe: Recipe, trials: int, fit: Callable[[Recipe], Fitted]) -> tupl
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=recipe.seed))
     names = ("learning_rate", "weight_decay", "hidden", "item", "head", "dropout")
     study.enqueue_trial({name: getattr(recipe, name) for name in names})
-    study.optimize(attempt, n_trials=trials)
+    study.optimize(attempt, n_trials=trials, catch=(NotFiniteError,))
+    if not best:
+        raise UserError(f"expected one of {trials} recipes to learn something, found not one")
     _, chosen, fitted = best[0]
     return chosen, fitted

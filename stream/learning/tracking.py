@@ -19,6 +19,8 @@ from uuid import uuid4
 
 import structlog
 
+from stream.errors import UserError
+
 EXPERIMENT = "learnerstream"
 
 _log = structlog.get_logger(__name__)
@@ -46,6 +48,21 @@ class Run:
     artifact: Path | None = None
 
 
+def make_folder(folder: Path) -> None:
+    """
+    Make the folder of the records, if it is not there.
+
+    Raises:
+        UserError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: expected a folder for records, found {error.strerror}; set STREAM_RUNS to another"
+        ) from error
+
+
 @contextmanager
 def tracked(run: Run, folder: Path) -> Iterator[Run]:
     """
@@ -54,7 +71,11 @@ def tracked(run: Run, folder: Path) -> Iterator[Run]:
     Args:
         run: Filled by the block.
         folder: Of the records; made if it is not there.
+
+    Raises:
+        UserError: If the folder cannot be made.
     """
+    make_folder(folder)
     started_at, started = datetime.now(UTC), time.monotonic()
     status = "failed"
     try:
@@ -76,11 +97,13 @@ def tracked(run: Run, folder: Path) -> Iterator[Run]:
             "artifact": None if run.artifact is None else str(run.artifact),
             "versions": {"python": platform.python_version()} | {name: version(name) for name in ("torch", "numpy")},
         }
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{started_at:%Y%m%dT%H%M%S}-{uuid4().hex[:6]}.json"
-        temporary = path.with_suffix(".part")
-        temporary.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-        temporary.rename(path)
+        try:
+            temporary = path.with_suffix(".part")
+            temporary.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+            temporary.rename(path)
+        except OSError as error:
+            _log.warning("a training could not be recorded", record=str(path), error=str(error))
         if find_spec("mlflow") is not None:
             try:
                 _log_to_mlflow(run, status, path)
@@ -95,11 +118,15 @@ def _log_to_mlflow(run: Run, status: str, record: Path) -> None:
 
     mlflow.set_experiment(EXPERIMENT)
     mlflow.start_run(run_name=record.stem, tags={"file": run.file, "digest": run.digest, "artifact": str(run.artifact)})
-    mlflow.log_params(run.parameters)
-    for figures in run.epochs:
-        mlflow.log_metrics({name: value for name, value in figures.items() if name != "epoch"}, int(figures["epoch"]))
-    mlflow.log_metrics({f"final_{name}": value for name, value in run.figures.items()})
-    mlflow.log_artifact(str(record))
-    if run.artifact is not None:
-        mlflow.log_artifacts(str(run.artifact), "artifact")
-    mlflow.end_run({"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}[status])
+    try:
+        mlflow.log_params(run.parameters)
+        for figures in run.epochs:
+            of_epoch = {name: value for name, value in figures.items() if name != "epoch"}
+            mlflow.log_metrics(of_epoch, step=int(figures["epoch"]))
+        mlflow.log_metrics({f"final_{name}": value for name, value in run.figures.items()})
+        if record.exists():
+            mlflow.log_artifact(str(record))
+        if run.artifact is not None:
+            mlflow.log_artifacts(str(run.artifact), "artifact")
+    finally:
+        mlflow.end_run({"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}[status])

@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from stream.errors import StreamError
+from stream.learning.calibration import calibrate
+from stream.learning.forward import forecasts, forward, tensor
 from stream.learning.network import Network, Shape, from_weights, weights
 from stream.learning.publication import Publication, publish
 from stream.learning.runs import Runs
@@ -50,8 +51,6 @@ HELD_OUT = 0.1
 
 PATIENCE = 4
 """Epochs without a better log loss on what is held out after which an update ends."""
-
-EVALUATED_RUNS = 256
 
 MAX_UPDATE_EPOCHS = 16
 """Passes over the buffer in one update: with little data, time alone would over-fit."""
@@ -121,7 +120,7 @@ def update(wish: Wish) -> Path:
     metrics = train(network, wish.runs, wish.seconds, wish.learning_rate, wish.seed)
     state_format = wish.state_format or f"lstm-{shape.layers}x{shape.hidden}-{wish.name}-{wish.version}"
     span = Span(answers=int(wish.runs.there.sum()), users=len(wish.runs))
-    about = Publication(wish.name, wish.version, state_format, wish.skills, span, metrics)
+    about = Publication(wish.name, wish.version, state_format, wish.skills, span, metrics, held_out=split(wish.runs)[1])
     publish(network, wish.folder, about)
     return wish.folder
 
@@ -256,8 +255,9 @@ def train(network: Network, runs: Runs, seconds: float, learning_rate: float, se
     Train in place for a bounded time, and return the figures.
 
     The newest tenth of the answers is held out, as the gate will ask about what comes after it; the network keeps the
-    weights that said most of them, those that it started from included. So little data cannot make it worse than its
-    start. The first epoch is always whole, however short the time; there are at most `MAX_UPDATE_EPOCHS`.
+    average of the weights that said most of them, or those that it started from, and they calibrate it. So little data
+    cannot make it worse than its start. The first epoch is always whole, however short the time; there are at most
+    `MAX_UPDATE_EPOCHS`.
 
     Raises:
         NotFiniteError: If a loss was not finite.
@@ -275,12 +275,13 @@ def train(network: Network, runs: Runs, seconds: float, learning_rate: float, se
     while waited < PATIENCE and (epochs == 0 or progress() < 1):
         training.epoch(progress)
         epochs += 1
-        loss = log_loss(network, held_out)
+        loss = log_loss(training.average, held_out)
         if loss < best:
-            best, best_weights, waited = loss, copy_weights(network), 0
+            best, best_weights, waited = loss, copy_weights(training.average), 0
         else:
             waited += 1
     network.load_state_dict(best_weights)
+    calibrate(network, held_out)
     return figures | {"held_out_logloss": best, "epochs": float(epochs)}
 
 
@@ -289,7 +290,8 @@ def split(runs: Runs) -> tuple[Runs, Runs]:
     newest = np.quantile(runs.number[runs.there], 1 - HELD_OUT)
     learned = replace(runs, there=runs.there & (runs.number < newest))
     held_out = replace(runs, there=runs.there & (runs.number >= newest))
-    return learned.take(np.flatnonzero(learned.there.any(axis=1))), held_out
+    learned, held_out = (part.take(np.flatnonzero(part.there.any(axis=1))) for part in (learned, held_out))
+    return learned, held_out
 
 
 def copy_weights(network: Network) -> dict[str, torch.Tensor]:
@@ -299,15 +301,8 @@ def copy_weights(network: Network) -> dict[str, torch.Tensor]:
 
 def log_loss(network: Network, runs: Runs) -> float:
     """Return the mean log loss of the answers that are there, 0 if there are none."""
-    network.eval()
-    total, answers = 0.0, 0
-    with torch.no_grad():
-        for start in range(0, len(runs), EVALUATED_RUNS):
-            part = runs.part(np.arange(start, min(start + EVALUATED_RUNS, len(runs))))
-            logit = forward(network, part)[..., 0].cpu().numpy()[part.there]
-            total += float(log_losses(part.correct[part.there] > 0, sigmoid(logit)).sum())
-            answers += len(logit)
-    return total / max(answers, 1)
+    losses = log_losses(runs.correct[runs.there] > 0, sigmoid(forecasts(network, runs)[:, 0]))
+    return float(losses.mean()) if len(losses) else 0.0
 
 
 def batches(runs: Runs, random: np.random.Generator) -> Iterator[Runs]:
@@ -317,18 +312,6 @@ def batches(runs: Runs, random: np.random.Generator) -> Iterator[Runs]:
     size = min(max(len(runs) // EPOCH_BATCHES, BATCH_RUNS[0]), BATCH_RUNS[1])
     for start in random.permutation(np.arange(0, len(runs), size)):
         yield runs.take(order[start : start + size])
-
-
-def forward(network: Network, runs: Runs) -> torch.Tensor:
-    """Return the network's forecasts of every answer of the runs, `(B, T, 3)`, on its device."""
-    columns = (runs.skills, runs.item, runs.correct, runs.time, runs.level, runs.features)
-    result: torch.Tensor = network(*(tensor(network, column) for column in columns))
-    return result
-
-
-def tensor(network: Network, column: NDArray[Any]) -> torch.Tensor:
-    """Return an array as a tensor on the network's device."""
-    return torch.from_numpy(np.ascontiguousarray(column)).to(network.center.device)
 
 
 def loss_of(network: Network, runs: Runs) -> torch.Tensor:

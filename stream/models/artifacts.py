@@ -38,9 +38,6 @@ MODEL_INT8, GOLDEN_INT8 = "model-int8.onnx", "golden-int8.npz"
 GOLDEN_TOLERANCE = 1e-3
 """Largest difference from the golden outputs: kernels differ in the last digits between machines."""
 
-GOLDEN_TOLERANCE_INT8 = 0.1
-"""The same with weights of 8 bits: activations are rounded at run time, and a last digit may go the other way."""
-
 Precision = Literal["fp32", "int8"]
 
 _MANIFEST_MAX_BYTES = 4_194_304
@@ -60,7 +57,7 @@ class Manifest(BaseModel):
     """What an artifact says of itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: str
     version: int = Field(ge=1)
     state_format: str
@@ -71,7 +68,7 @@ class Manifest(BaseModel):
     outputs: tuple[str, ...]
     skills: tuple[str, ...]
     trained_on: Span
-    recipe: dict[str, float] = {}
+    recipe: dict[str, float]
     metrics: dict[str, float]
     files: dict[str, str]
     """SHA-256 of each other file, by name."""
@@ -105,9 +102,7 @@ def load(
     """
     manifest = read_manifest(folder, sha256)
     is_small = precision == "int8" and MODEL_INT8 in manifest.files
-    name, golden, tolerance = (
-        (MODEL_INT8, GOLDEN_INT8, GOLDEN_TOLERANCE_INT8) if is_small else (MODEL, GOLDEN, GOLDEN_TOLERANCE)
-    )
+    name, golden = (MODEL_INT8, GOLDEN_INT8) if is_small else (MODEL, GOLDEN)
     model = _read(folder, name, manifest, max_bytes)
     check_model(model)
     try:
@@ -115,7 +110,7 @@ def load(
     except Exception as error:  # onnxruntime's classes share no base but Exception
         raise ArtifactError(f"{folder / name}: expected a graph that onnxruntime loads, found: {error}") from error
     dkt = Dkt(graph, Identity(manifest.name, manifest.version, variant, manifest.state_format), manifest.skills)
-    _check_golden(graph, _read(folder, golden, manifest, max_bytes), tolerance)
+    _check_golden(graph, _read(folder, golden, manifest, max_bytes))
     return dkt
 
 
@@ -199,7 +194,7 @@ _NOT_ARRAYS = (ValueError, TypeError, OSError, EOFError, NotImplementedError, zi
 """What numpy raises over a file that is no `.npz`, or a broken one."""
 
 
-def _check_golden(graph: Graph, content: bytes, tolerance: float) -> None:
+def _check_golden(graph: Graph, content: bytes) -> None:
     golden = _arrays(content)
     missing = {*INPUTS, *OUTPUTS} - golden.keys()
     if missing:
@@ -209,7 +204,7 @@ def _check_golden(graph: Graph, content: bytes, tolerance: float) -> None:
     except InferenceError as error:
         raise ArtifactError(f"the model failed on its golden vectors: {error}") from error
     for name, result in zip(OUTPUTS, results, strict=True):
-        if result.shape != golden[name].shape or not np.allclose(result, golden[name], atol=tolerance):
+        if result.shape != golden[name].shape or not np.allclose(result, golden[name], atol=GOLDEN_TOLERANCE):
             raise ArtifactError(
                 f"expected the golden output {name}, found other numbers: the graph is not the one that was trained"
             )

@@ -1,14 +1,17 @@
 """`stream train`: an artifact from a file, whole or not at all, with a card and a record."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stream.errors import UserError
 from stream.learning import first, search
 from stream.learning.first import train_file
-from stream.learning.offline import Recipe
+from stream.learning.offline import Recipe, fit
+from stream.learning.update import NotFiniteError
 from stream.models.artifacts import CARD, GOLDEN_INT8, MODEL, MODEL_INT8, load, read_manifest
 from tests import networks
 from tests.learning.test_evaluation import simulated
@@ -92,6 +95,54 @@ def test_a_search_without_optuna_is_a_clear_sentence(answers: Path, monkeypatch:
     monkeypatch.setattr(search, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'learnerstream\[search\]'"):
         train(answers, trials=2)
+
+
+def test_a_recipe_that_diverges_does_not_cost_the_others(answers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search goes on, and its record says that it failed; if all do, a sentence says so."""
+    calls: list[int] = []
+
+    def diverge(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) != 2:
+            raise NotFiniteError("expected a finite loss, found nan")
+        return fit(*args)
+
+    monkeypatch.setattr(first, "fit", diverge)
+    train(answers, Recipe(seed=3, epochs=1), trials=3)
+    found = [json.loads(path.read_bytes()) for path in (answers.parent / "runs").glob("*.json")]
+    assert sorted(record["status"] for record in found) == ["failed", "failed", "finished", "finished"]
+    with pytest.raises(UserError, match="found not one"):
+        train_file(
+            answers,
+            answers.parent / "v4",
+            recipe=Recipe(seed=3, epochs=1),
+            trials=2,
+            records=answers.parent,
+            write=print,
+        )
+
+
+def test_trainings_of_one_file_do_not_read_each_others_states(answers: Path) -> None:
+    """Other weights, another state format."""
+    formats = []
+    for rate in (0.001, 0.002):
+        train(answers, Recipe(seed=3, epochs=1, learning_rate=rate))
+        formats.append(read_manifest(answers.parent / "v3").state_format)
+        shutil.rmtree(answers.parent / "v3")
+    assert formats[0] != formats[1]
+
+
+@pytest.mark.parametrize("place", ["runs", "out"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(answers: Path, place: str) -> None:
+    """A file where a folder should be."""
+    (answers.parent / "taken").touch()
+    taken = answers.parent / "taken"
+    with pytest.raises(UserError, match=r"expected a folder"):
+        train_file(
+            answers, taken / "v1" if place == "out" else answers.parent / "v1", recipe=SMALL, trials=0,
+            records=taken if place == "runs" else answers.parent / "runs", write=print,
+        )  # fmt: skip
+    assert not (answers.parent / "v1").exists()
 
 
 def test_an_artifact_is_not_written_over(answers: Path) -> None:

@@ -12,7 +12,6 @@ from stream.learning.offline import WINDOW, Recipe, runs_of
 from stream.learning.progress import Lines
 from stream.learning.update import Training
 from stream.models.features import COLUMN, COUNT
-from stream.models.lnirt import Z_90, sigmoid
 from tests import networks
 from tests.learning.test_history import file_of
 
@@ -77,41 +76,6 @@ def test_what_does_not_help_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
         figures = offline.evaluate(fitted.network, runs)
     assert figures["logloss"] == pytest.approx(figures["logloss_fallback"], abs=1e-6)
     assert rates == pytest.approx([0.01 * 0.4**n for n in range(4)])
-
-
-def test_calibration_makes_forecasts_hold_what_they_say() -> None:
-    """A network twice too sure, and too narrow, comes back to what its answers support; then nothing more moves."""
-    buffer = networks.buffer_of(networks.simulated_examples()[:4_000])
-    runs = buffer.runs()
-    with networks.own_torch():
-        network = update.fresh(update.shape_for(len(buffer.skills)), runs)
-        update.train(network, runs, 2.0, 0.002, 1)
-        offline.calibrate(network, runs)
-        right = network.calibration.clone()
-        good = offline.evaluate(network, runs)["logloss"]
-        network.calibrate(2.0, 0.5, -0.7)
-        spoilt = offline.evaluate(network, runs)["logloss"]
-        offline.calibrate(network, runs)
-        assert good < spoilt
-        assert offline.evaluate(network, runs)["logloss"] == pytest.approx(good, abs=1e-3)
-        assert network.calibration.tolist() == pytest.approx(right.tolist(), abs=0.05)
-        said, time = offline.forecasts(network, runs), runs.time[runs.there]
-    inside = np.abs(time[:, 0] - said[:, 1]) <= Z_90 * np.exp(said[:, 2])
-    assert inside[time[:, 1] > 0].mean() == pytest.approx(0.8, abs=0.005)
-    p = sigmoid(said[:, 0])
-    assert p.mean() == pytest.approx(runs.correct[runs.there].mean(), abs=0.01)
-
-
-def test_few_answers_hardly_calibrate() -> None:
-    """Five answers of one kind do not make a network sure of everything, nor do few times change its intervals."""
-    buffer = networks.buffer_of(networks.simulated_examples()[:5])
-    runs = buffer.runs()
-    network = update.fresh(update.shape_for(len(buffer.skills)), runs)
-    offline.calibrate(network, runs)
-    slope, intercept, shift = network.calibration.tolist()
-    assert slope == pytest.approx(1.0, abs=0.2)
-    assert abs(intercept) < 0.3
-    assert shift == 0.0
 
 
 def test_the_average_of_the_weights_is_what_is_kept() -> None:

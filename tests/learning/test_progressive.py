@@ -10,11 +10,14 @@ import pytest
 
 from stream.demo.answers import Answer, AnswersFile, in_replay_order
 from stream.errors import UserError
+from stream.learning import progressive
 from stream.learning.evaluation import evaluate_file
+from stream.learning.gate import Compared, Decision, decide
 from stream.learning.history import History
 from stream.learning.measured import FIGURES, Evaluation, write_predictions
 from stream.learning.offline import Recipe
 from stream.learning.progressive import Schedule, System, evaluate
+from stream.state import learner
 from tests import networks
 from tests.learning.test_evaluation import QUIET, simulated
 
@@ -67,6 +70,13 @@ def system(answers: list[Answer], schedule: Schedule) -> System:
     return done
 
 
+@pytest.fixture
+def open_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every candidate go live: what the network says is what is looked at."""
+    monkeypatch.setattr(progressive, "decide", lambda compared: replace(decide(compared), promoted=True))
+
+
+@pytest.mark.usefixtures("open_gate")
 def test_what_comes_later_changes_nothing_before() -> None:
     """An outcome, a time and all that follows reach no earlier prediction, nor the answer's own."""
     answers = list(in_replay_order(simulated()))[:1_200]
@@ -79,6 +89,10 @@ def test_what_comes_later_changes_nothing_before() -> None:
         turned[at], at=(answers[at].at or 0) + 5, response_time_s=(answers[at].response_time_s or 0) + 5
     )
     after = system(turned, schedule)
+    assert [decision["at_event"] for decision in before.decisions] == [600, 1_000]
+    assert before.said.p_correct is not None
+    assert before.fallback.p_correct is not None
+    assert np.abs(before.said.p_correct[600:at] - before.fallback.p_correct[600:at]).max() > 0.05
     for one, other in ((before.said, after.said), (before.fallback, after.fallback)):
         assert one.p_correct is not None
         assert other.p_correct is not None
@@ -86,6 +100,40 @@ def test_what_comes_later_changes_nothing_before() -> None:
     assert before.said.p_correct is not None
     assert after.said.p_correct is not None
     assert not np.allclose(before.said.p_correct[at + 200 :], after.said.p_correct[at + 200 :], atol=1e-3)
+
+
+@pytest.mark.usefixtures("open_gate")
+def test_a_later_version_goes_on_from_the_states_of_the_one_before() -> None:
+    """The first rebuilds them from remembered answers; the next, warm-started, reads them as they are."""
+    done = system(list(in_replay_order(simulated()))[:1_000], Schedule(gate_answers=200, update_seconds=1e-3))
+    versions = [decision["version"] for decision in done.decisions]
+    assert versions == [1, 2, 3, 4]
+    assert done.worker.identity.state_format == "lstm-1"
+    assert done.worker.identity.version == 4
+    remembered = learner.remembered(done.records)
+    answered = remembered.count > 0
+    # Not the same as rebuilt ones, which lack the features that were known; but states of the same network.
+    rebuilt = done.worker.rebuild(remembered)[answered].astype(np.float64)
+    kept = done.hidden[answered].astype(np.float64)
+    assert np.corrcoef(rebuilt.ravel(), kept.ravel())[0, 1] > 0.7
+
+
+def test_what_has_become_worse_gives_way_to_the_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the trainer has it."""
+    calls: list[int] = []
+
+    def in_turn(compared: Compared) -> Decision:
+        calls.append(1)
+        return replace(decide(compared), promoted=len(calls) == 1, falls_back=len(calls) == 2)
+
+    monkeypatch.setattr(progressive, "decide", in_turn)
+    done = system(list(in_replay_order(simulated()))[:1_000], Schedule(gate_answers=200, update_seconds=1e-3))
+    assert len(calls) == 4
+    assert done.worker.identity.version == 0
+    assert done.said.p_correct is not None
+    assert done.fallback.p_correct is not None
+    assert np.array_equal(done.said.p_correct[850:], done.fallback.p_correct[850:])
+    assert not np.array_equal(done.said.p_correct[450:600], done.fallback.p_correct[450:600])
 
 
 def test_a_frozen_system_learns_nothing_more() -> None:

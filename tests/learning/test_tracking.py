@@ -71,7 +71,7 @@ def test_mlflow_is_told_where_it_is_installed(tmp_path: Path, monkeypatch: pytes
         run.figures["auc"] = 0.8
     told = [(name, args) for name, args, _ in mlflow.told]
     assert ("log_params", ({"learning_rate": 0.002},)) in told
-    assert ("log_metrics", ({"logloss": 0.4}, 2)) in told
+    assert ("log_metrics", ({"logloss": 0.4},), {"step": 2}) in mlflow.told
     assert ("log_metrics", ({"final_auc": 0.8},)) in told
     assert told[-1] == ("end_run", ("FINISHED",))
 
@@ -87,3 +87,18 @@ def test_an_mlflow_that_is_away_costs_nothing(tmp_path: Path, monkeypatch: pytes
     with tracked(a_run(), tmp_path):
         pass
     assert records(tmp_path)[0]["status"] == "finished"
+
+
+def test_an_mlflow_that_fails_half_way_is_left_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is ended, so that the next one can begin."""
+    mlflow = FakeMlflow()
+
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionError("away")
+
+    mlflow.log_metrics = fail
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    monkeypatch.setattr(tracking, "find_spec", lambda name: name)
+    with tracked(a_run(), tmp_path) as run:
+        run.figures["auc"] = 0.8
+    assert mlflow.told[-1][:2] == ("end_run", ("FINISHED",))

@@ -159,7 +159,7 @@ def test_a_model_of_other_features_is_refused(folder: Path, changes: dict[str, o
         load(folder, variant="champion")
 
 
-@pytest.mark.parametrize("changes", [{"format": 2}, {"version": 0}, {"files": {"model.onnx": 5}}, {"surprise": 1}])
+@pytest.mark.parametrize("changes", [{"format": 1}, {"version": 0}, {"files": {"model.onnx": 5}}, {"surprise": 1}])
 def test_a_manifest_of_another_form_is_refused(folder: Path, changes: dict[str, object]) -> None:
     """What cannot be understood whole is not used."""
     change_manifest(folder, **changes)

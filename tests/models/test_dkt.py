@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from stream.errors import ArtifactError, InferenceError
+from stream.learning.forward import forward
 from stream.learning.network import Network, Shape, Step, examples_of_inputs, export
 from stream.learning.replay import predict_runs
 from stream.learning.runs import Runs
-from stream.learning.update import forward
 from stream.models.dkt import INPUTS, ITEM_ROWS, OUTPUTS, SKILLS, Dkt, Vocabulary, item_rows
 from stream.models.features import COLUMN, COUNT
 from stream.models.runtime import Graph
