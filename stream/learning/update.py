@@ -36,7 +36,7 @@ BATCH_RUNS = (4, 16)
 EPOCH_BATCHES = 128
 
 AVERAGED = 0.99
-"""What a step leaves of the average of the weights so far."""
+"""What a step leaves, at least, of the average of the weights so far: it goes over about the latest epoch."""
 
 MAX_GRADIENT = 1.0
 WEIGHT_DECAY = 0.01
@@ -193,6 +193,7 @@ class Training:
         self._optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
         self._random = np.random.default_rng(seed)
         self._steps = 0
+        self._averaged = max(AVERAGED, 1 - batch_size(runs) / max(len(runs), 1))
         self.average = copy.deepcopy(network)
 
     @property
@@ -243,7 +244,7 @@ class Training:
         self._optimizer.step()
         self._steps += 1
         # The first steps are soon forgotten.
-        kept = min(AVERAGED, (1 + self._steps) / (10 + self._steps))
+        kept = min(self._averaged, (1 + self._steps) / (10 + self._steps))
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), self._network.parameters(), strict=True):
                 mean.lerp_(now, 1 - kept)
@@ -305,11 +306,16 @@ def log_loss(network: Network, runs: Runs) -> float:
     return float(losses.mean()) if len(losses) else 0.0
 
 
+def batch_size(runs: Runs) -> int:
+    """Return how many runs a batch has: fewer where there are few, so that an epoch has steps enough."""
+    return min(max(len(runs) // EPOCH_BATCHES, BATCH_RUNS[0]), BATCH_RUNS[1])
+
+
 def batches(runs: Runs, random: np.random.Generator) -> Iterator[Runs]:
     """Yield the runs in batches of runs of like length, the batches in random order."""
     lengths = runs.there.sum(axis=1) + random.uniform(0, 8, len(runs))
     order = np.argsort(lengths)
-    size = min(max(len(runs) // EPOCH_BATCHES, BATCH_RUNS[0]), BATCH_RUNS[1])
+    size = batch_size(runs)
     for start in random.permutation(np.arange(0, len(runs), size)):
         yield runs.take(order[start : start + size])
 
