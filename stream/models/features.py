@@ -37,9 +37,9 @@ NAMES = (
     # The user's own past with this item, of the remembered answers.
     "item_seen",
     "item_latest_correct",
-    # Practice of the item, and then of the topic, in the remembered answers: right and wrong ones, ln(1 + n); the same
-    # faded by the root of the minutes since; the share of right ones, the latest counting most; how few answers lie in
-    # between, 1 / n; the latest response time, log seconds about 20 s.
+    # Practice of the item, and then of the topic (of the first skill, where skills are named), in remembered answers:
+    # right and wrong ones, ln(1 + n); the same faded by the root of the minutes since; the share of right ones, the
+    # latest counting most; how few answers lie in between, 1 / n; the latest response time, log seconds about 20 s.
     "item_right",
     "item_wrong",
     "item_right_faded",
@@ -125,9 +125,10 @@ def features(records: Records, questions: Questions, belief: Belief) -> NDArray[
     concept, is_met = find_concepts(records["concept"][row], questions.topic)
     past = _past(records)
     item_seen, item_correct, item_at = _item_past(records, questions)
-    topics = questions.topic.astype(np.uint32)
+    # Of a remembered answer its first skill is kept, which is its topic where it named none.
+    skill = questions.skills[:, 0]
     out[:, _PRACTICE[0]] = _practice(past, questions, past.item, questions.item.astype(np.uint32), questions.item > 0)
-    out[:, _PRACTICE[1]] = _practice(past, questions, past.skill, topics, questions.topic > 0)
+    out[:, _PRACTICE[1]] = _practice(past, questions, past.skill, skill.astype(np.uint32), skill > 0)
     out[:, _LATEST] = _latest(past, questions)
     out[:, _SKILLS] = _skills(records, questions)
 
@@ -341,7 +342,7 @@ def _latest(past: _Past, questions: Questions) -> NDArray[np.float64]:
     out = np.empty((len(row), 7))
     out[:, :5] = of_user[row]
     out[:, 5] = past.there[row, 0] & (questions.item > 0) & (past.item[row, 0] == questions.item.astype(np.uint32))
-    out[:, 6] = past.there[row, 0] & (past.skill[row, 0] == questions.topic.astype(np.uint32))
+    out[:, 6] = past.there[row, 0] & (past.skill[row, 0] == questions.skills[:, 0].astype(np.uint32))
     return out
 
 

@@ -134,6 +134,15 @@ def test_practice_is_counted_fades_and_forgets() -> None:
     assert found["topic_recent"] == pytest.approx((0.5 + 1 + 0.75) / (1 + 1 + 0.75 + 0.75**2))
 
 
+def test_practice_is_of_the_first_skill_where_skills_are_named() -> None:
+    """A platform's topics need not be among an answer's skills."""
+    answered = interaction(at_s=0, item_id="i-1", skills=["halves", "thirds"], correct=True)
+    found = features_of_the_last(answered, interaction(at_s=600, item_id="i-2", skills=["halves"]))
+    assert (found["topic_right"], found["topic_nearness"], found["same_topic"]) == pytest.approx((math.log(2), 1, 1))
+    other = features_of_the_last(answered, interaction(at_s=600, item_id="i-2", skills=["quarters"]))
+    assert (other["topic_right"], other["topic_nearness"], other["same_topic"]) == pytest.approx((0, 0, 0))
+
+
 def test_what_was_never_practised_is_neutral() -> None:
     """No counts, no nearness, a share of one half, a usual time."""
     found = features_of_the_last(interaction(), interaction(at_s=100, topic_id="other", item_id="i-9"))
