@@ -11,7 +11,7 @@ from stream.demo.simulator import simulate
 from stream.learning.calibration import calibrate
 from stream.learning.network import Network, Shape, export
 from stream.learning.runs import Buffer
-from stream.learning.update import fresh, shape_for, train
+from stream.learning.update import fresh, shape_for, split, train
 from stream.models.dkt import Dkt
 from stream.models.fallback import Fallback
 from stream.models.runtime import Graph
@@ -88,7 +88,7 @@ def trained_network() -> tuple[Network, tuple[str, ...]]:
     runs = buffer.runs()
     with own_torch():
         network = fresh(shape_for(len(buffer.skills)), runs)
-        train(network, runs, 2.0, 0.002, 1)
+        train(network, *split(runs), 2.0, 0.002, 1)
         calibrate(network, runs)
     return network.eval(), buffer.skills
 

@@ -5,6 +5,8 @@ Source:
     Platt 1999; Romano, Patterson, Candès 2019 for intervals by the errors of data held out.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,37 +39,53 @@ def calibrate(network: Network, runs: Runs) -> None:
     shift = 0.0
     if timed.sum() >= _LEAST_TIMED:
         off = np.abs(time[timed, 0] - said[timed, 1]) / np.exp(said[timed, 2])
-        shift = float(np.log(max(np.quantile(off, 0.8) / Z_90, np.exp(_LEAST_SHIFT))))
+        shift = max(float(np.log(spread(off))), _LEAST_SHIFT)
     network.calibrate(slope, intercept, shift)
 
 
+def spread(errors: NDArray[np.floating[Any]]) -> float:
+    """Return the sigma, at least .001, with which 80% of errors, `(M,)`, lie between the 10% and the 90% quantile."""
+    return max(float(np.quantile(np.abs(errors), 0.8)) / Z_90, 1e-3)
+
+
 def platt(logit: NDArray[np.float64], correct: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the slope and the intercept of a logit, `(N,)`, that make outcomes, 0 or 1, `(N,)`, most likely."""
+    x = np.stack([logit, np.ones(len(logit))], axis=1)
+    slope, intercept = logistic_weights(x, correct, np.array([1.0, 0.0]), _RIDGE).tolist()
+    # A slope below 0 would turn the order of all predictions round: that is no matter of calibration.
+    return float(np.clip(slope, *_SLOPES)), intercept
+
+
+def logistic_weights(
+    x: NDArray[np.float64], y: NDArray[np.float64], prior: NDArray[np.float64], ridge: float
+) -> NDArray[np.float64]:
     """
-    Return the slope and the intercept of a logit, `(N,)`, that make outcomes, 0 or 1, `(N,)`, most likely.
+    Return the weights of a logistic regression, `(K,)`, that make outcomes most likely, drawn to others.
 
     By Newton's method, each step halved until it helps: where forecasts are too sure, a whole one overshoots.
+
+    Args:
+        x: Inputs, `(N, K)`.
+        y: Outcomes, 0 or 1, `(N,)`.
+        prior: Weights to start from, and to be drawn to, `(K,)`.
+        ridge: How strongly, in answers.
     """
-    x = np.stack([logit, np.ones(len(logit))], axis=1)
-    prior = np.array([1.0, 0.0])
 
     def loss(weights: NDArray[np.float64]) -> float:
         z = x @ weights
-        return float((np.logaddexp(0, z) - correct * z).sum() + _RIDGE / 2 * ((weights - prior) ** 2).sum())
+        return float((np.logaddexp(0, z) - y * z).sum() + ridge / 2 * ((weights - prior) ** 2).sum())
 
     weights, best = prior, loss(prior)
     for _ in range(_NEWTON_STEPS):
         p = 0.5 * (1 + np.tanh(x @ weights / 2))
-        gradient = x.T @ (correct - p) - _RIDGE * (weights - prior)
-        step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + _RIDGE * np.eye(2), gradient)
-        tried = weights + step
-        while loss(tried) > best and np.abs(step).max() > _LEAST_STEP:
+        gradient = x.T @ (y - p) - ridge * (weights - prior)
+        step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + ridge * np.eye(len(prior)), gradient)
+        while (found := loss(weights + step)) > best and np.abs(step).max() > _LEAST_STEP:
             step /= 2
-            tried = weights + step
-        if loss(tried) >= best:
+        if found >= best:
             break
-        weights, best = tried, loss(tried)
-    # A slope below 0 would turn the order of all predictions round: that is no matter of calibration.
-    return float(np.clip(weights[0], *_SLOPES)), float(weights[1])
+        weights, best = weights + step, found
+    return weights
 
 
 _LEAST_STEP = 1e-6

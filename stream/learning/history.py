@@ -157,18 +157,36 @@ def walk(history: History, chosen: NDArray[np.bool_], items: ItemTable) -> Itera
         rows = rows_of_all[first[who] + turn]
         began = history.began[rows] == turn
         arrays.put(held, who[began], arrays.take(records, who[began]))
-        before, answers = arrays.take(held, who), history.answers(rows)
-        parameters = items.parameters(items.rows([history.questions[row] for row in rows]))
-        asked = Questions(
-            np.arange(len(rows)), answers.item, answers.topic, answers.skills, answers.level,
-            answers.asked_at(before["last_at"]), parameters,
-        )  # fmt: skip
-        belief = lnirt.believe(before, asked.row, parameters)
-        yield Wave(rows, who, began, answers, asked, belief, features(before, asked, belief))
-        after = arrays.take(records, who)
-        learner.remember_answers(after, answers)
-        lnirt.learn(after, answers, parameters)
-        arrays.put(records, who, after)
+        wave = meet(history, rows, who, began, arrays.take(held, who), items)
+        yield wave
+        remember(records, wave)
+
+
+def meet(
+    history: History,
+    rows: NDArray[np.int64],
+    who: NDArray[np.int64],
+    began: NDArray[np.bool_],
+    before: learner.Records,
+    items: ItemTable,
+) -> Wave:
+    """Return a wave of answers as records `before` them, `(B,)`, and items know them; the rest as in `Wave`."""
+    answers = history.answers(rows)
+    parameters = items.parameters(items.rows([history.questions[row] for row in rows]))
+    asked = Questions(
+        np.arange(len(rows)), answers.item, answers.topic, answers.skills, answers.level,
+        answers.asked_at(before["last_at"]), parameters,
+    )  # fmt: skip
+    belief = lnirt.believe(before, asked.row, parameters)
+    return Wave(rows, who, began, answers, asked, belief, features(before, asked, belief))
+
+
+def remember(records: learner.Records, wave: Wave) -> None:
+    """Take the records of a wave's users on, in place."""
+    after = arrays.take(records, wave.who)
+    learner.remember_answers(after, wave.answers)
+    lnirt.learn(after, wave.answers, wave.questions.parameters)
+    arrays.put(records, wave.who, after)
 
 
 @dataclass(frozen=True, slots=True)

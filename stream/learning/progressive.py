@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stream.demo.answers import AnswersFile, in_replay_order
 from stream.errors import UserError
 from stream.learning.gate import Compared, decide
-from stream.learning.history import ANY_TIME, REMEMBERED, History, Wave, learn_wave
+from stream.learning.history import ANY_TIME, REMEMBERED, History, Wave, learn_wave, meet, remember
 from stream.learning.item_statistics import ItemStatistics
 from stream.learning.measured import Evaluation, figures, longest_s, versions
 from stream.learning.network import Network, export, weights
@@ -26,11 +26,10 @@ from stream.learning.progress import Part, Teller
 from stream.learning.references import Prediction
 from stream.learning.replay import predict_runs
 from stream.learning.runs import Runs
-from stream.learning.update import fresh, shape_for, train, warm
-from stream.models import lnirt
+from stream.learning.update import fresh, shape_for, split, train, warm
 from stream.models.dkt import KNOWLEDGE, Dkt
 from stream.models.fallback import Fallback
-from stream.models.features import COLUMN, COUNT, Questions, features
+from stream.models.features import COLUMN, COUNT
 from stream.models.items import ItemTable
 from stream.models.lnirt import sigmoid
 from stream.models.runtime import Graph
@@ -141,7 +140,6 @@ class System:
         self._schedule = schedule
         self._seed = seed
         self.features = np.zeros((count, COUNT), np.float32)
-        self._version = np.zeros(count, np.int64)
         self.records = learner.new_learners(history.users, REMEMBERED)
         self._items, self._statistics = ItemTable(), ItemStatistics()
         self.worker: Predictor = Fallback(KNOWLEDGE)
@@ -184,15 +182,8 @@ class System:
         for turn in range(int(nth.max()) + 1):
             some = rows[nth == turn]
             who = self._history.user[some]
-            before, answers = arrays.take(self.records, who), self._history.answers(some)
-            parameters = self._items.parameters(self._items.rows([self._history.questions[row] for row in some]))
-            asked = Questions(
-                np.arange(len(some)), answers.item, answers.topic, answers.skills, answers.level,
-                answers.asked_at(before["last_at"]), parameters,
-            )  # fmt: skip
-            belief = lnirt.believe(before, asked.row, parameters)
-            known = features(before, asked, belief)
-            yield Wave(some, who, np.ones(len(some), bool), answers, asked, belief, known)
+            began = np.ones(len(some), bool)
+            yield meet(self._history, some, who, began, arrays.take(self.records, who), self._items)
 
     def _take(self, wave: Wave) -> None:
         """Predict the answers of a wave, and take the users' states on."""
@@ -201,7 +192,6 @@ class System:
             self.hidden[who], wave.answers, wave.questions, known, np.zeros(len(rows), bool), known
         )
         self.features[rows] = known
-        self._version[rows] = self.worker.identity.version
         for said, (p_correct, mu, sigma) in (
             (self.said, (forecast.p_correct, forecast.mu, forecast.sigma)),
             (self.fallback, (sigmoid(wave.belief.logit), wave.belief.mu, wave.belief.sigma)),
@@ -209,10 +199,7 @@ class System:
             for column, values in zip((said.p_correct, said.mu, said.sigma), (p_correct, mu, sigma), strict=True):
                 if column is not None:
                     column[rows] = values
-        after = arrays.take(self.records, who)
-        learner.remember_answers(after, wave.answers)
-        lnirt.learn(after, wave.answers, wave.questions.parameters)
-        arrays.put(self.records, who, after)
+        remember(self.records, wave)
 
     def _runs(self, until: int, since: int = 0) -> Runs:
         """Return the latest answers of each user who has answered since a row, as the trainer's buffer keeps them."""
@@ -238,7 +225,7 @@ class System:
         shape = shape_for(skills)
         champion = self._champion
         network = fresh(shape, runs) if champion is None else warm(shape.vocabulary, weights(champion))
-        train(network, runs, schedule.update_seconds, schedule.learning_rate, self._seed + self._updates)
+        train(network, *split(runs), schedule.update_seconds, schedule.learning_rate, self._seed + self._updates)
         lineage = f"lstm-{self._updates}" if champion is None else self.worker.identity.state_format
         identity = Identity(KNOWLEDGE, self._updates, "champion", lineage)
         model = Dkt(Graph(export(network.eval())), identity, self._history.names[:skills])

@@ -117,10 +117,11 @@ def update(wish: Wish) -> Path:
     shape = shape_for(len(wish.skills))
     network = fresh(shape, wish.runs) if wish.start is None else warm(shape.vocabulary, wish.start)
     shape = network.shape
-    metrics = train(network, wish.runs, wish.seconds, wish.learning_rate, wish.seed)
+    learned, held_out = split(wish.runs)
+    metrics = train(network, learned, held_out, wish.seconds, wish.learning_rate, wish.seed)
     state_format = wish.state_format or f"lstm-{shape.layers}x{shape.hidden}-{wish.name}-{wish.version}"
     span = Span(answers=int(wish.runs.there.sum()), users=len(wish.runs))
-    about = Publication(wish.name, wish.version, state_format, wish.skills, span, metrics, held_out=split(wish.runs)[1])
+    about = Publication(wish.name, wish.version, state_format, wish.skills, span, metrics, held_out=held_out)
     publish(network, wish.folder, about)
     return wish.folder
 
@@ -251,19 +252,27 @@ class Training:
         return loss.item()
 
 
-def train(network: Network, runs: Runs, seconds: float, learning_rate: float, seed: int) -> dict[str, float]:
+def train(
+    network: Network, learned: Runs, held_out: Runs, seconds: float, learning_rate: float, seed: int
+) -> dict[str, float]:
     """
     Train in place for a bounded time, and return the figures.
 
-    The newest tenth of the answers is held out, as the gate will ask about what comes after it; the network keeps the
-    average of the weights that said most of them, or those that it started from, and they calibrate it. So little data
-    cannot make it worse than its start. The first epoch is always whole, however short the time; there are at most
-    `MAX_UPDATE_EPOCHS`.
+    The network keeps the average of the weights that said most of what is held out, or those that it started from, and
+    is calibrated by it. So little data cannot make it worse than its start. The first epoch is always whole, however
+    short the time; there are at most `MAX_UPDATE_EPOCHS`.
+
+    Args:
+        network: Changed.
+        learned: Learned from.
+        held_out: The newest answers, for the gate will ask about what comes after them.
+        seconds: At most.
+        learning_rate: The highest.
+        seed: Of the order.
 
     Raises:
         NotFiniteError: If a loss was not finite.
     """
-    learned, held_out = split(runs)
     training = Training(network, learned, learning_rate, seed)
     best, best_weights = log_loss(network, held_out), copy_weights(network)
     figures = {"held_out_logloss_before": best, "held_out_answers": float(held_out.there.sum())}
@@ -295,7 +304,7 @@ def split(runs: Runs) -> tuple[Runs, Runs]:
     return learned, held_out
 
 
-def copy_weights(network: Network) -> dict[str, torch.Tensor]:
+def copy_weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Return a copy of the network's weights, for `load_state_dict`."""
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
@@ -327,7 +336,14 @@ def loss_of(network: Network, runs: Runs) -> torch.Tensor:
     answers = torch.nn.functional.binary_cross_entropy_with_logits(logit[there], correct[there])
     time_input = tensor(network, runs.time)
     timed = there & (time_input[..., 1] > 0)
-    # Laplace's: `mu` becomes the median, which a single answer left open over lunch does not move.
-    z = (time_input[..., 0] - mu)[timed] / log_sigma[timed].exp()
-    times = LAPLACE_SPREAD * z.abs() + log_sigma[timed]
-    return answers + TIME_WEIGHT * (times.mean() if len(z) else 0.0)
+    times = time_losses((time_input[..., 0] - mu)[timed], log_sigma[timed])
+    return answers + TIME_WEIGHT * (times.mean() if len(times) else 0.0)
+
+
+def time_losses(error: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:
+    """
+    Return the negative log likelihood of each log response time by how far it lies from what was said.
+
+    Laplace's: what is said becomes the median, which a single answer left open over lunch does not move.
+    """
+    return LAPLACE_SPREAD * (error / log_sigma.exp()).abs() + log_sigma

@@ -16,7 +16,7 @@ def test_calibration_makes_forecasts_hold_what_they_say() -> None:
     runs = buffer.runs()
     with networks.own_torch():
         network = update.fresh(update.shape_for(len(buffer.skills)), runs)
-        update.train(network, runs, 2.0, 0.002, 1)
+        update.train(network, *update.split(runs), 2.0, 0.002, 1)
         calibrate(network, runs)
         right = network.calibration.clone()
         good = update.log_loss(network, runs)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.learning.history import History, Known
-from stream.models.lnirt import MIN_SECONDS, Z_90
+from stream.models.lnirt import MIN_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,3 @@ def timed(history: History, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
 def log_seconds(history: History) -> NDArray[np.float64]:
     """Return the log response time of every answer, `(N,)`, NaN where unknown."""
     return np.log(np.maximum(history.response_time_s.astype(np.float64), MIN_SECONDS))
-
-
-def spread(errors: NDArray[np.float64]) -> float:
-    """Return the sigma with which 80% of errors, `(M,)`, lie between the 10% and the 90% quantile."""
-    return max(float(np.quantile(np.abs(errors), 0.8)) / Z_90, 1e-3)

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
+from stream.learning.calibration import spread
 from stream.learning.history import History, Known
-from stream.learning.references import Prediction, log_seconds, spread, timed
+from stream.learning.references import Prediction, log_seconds, timed
 
 _MOST_TREES = 500
 _LEARNING_RATE = 0.1

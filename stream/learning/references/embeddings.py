@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from stream.learning.history import History, Known
 from stream.learning.network import LEVELS, LOG_SIGMA_RANGE
 from stream.learning.references import Prediction, log_seconds, stopping, timed
-from stream.learning.update import LAPLACE_SPREAD
+from stream.learning.update import time_losses
 from stream.models.features import COLUMN
 from stream.models.lnirt import sigmoid
 
@@ -216,6 +216,5 @@ _LEAST_TIMED = 2
 
 
 def _laplace(outputs: Tensor, log_s: Tensor) -> Tensor:
-    """Return the mean negative log likelihood, as `stream.learning.update` has it: `mu` becomes the median."""
-    mu, log_sigma = outputs[:, 0], outputs[:, 1].clamp(*LOG_SIGMA_RANGE)
-    return (LAPLACE_SPREAD * (log_s - mu).abs() / log_sigma.exp() + log_sigma).mean()
+    """Return the mean negative log likelihood."""
+    return time_losses(log_s - outputs[:, 0], outputs[:, 1].clamp(*LOG_SIGMA_RANGE)).mean()

@@ -11,12 +11,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.learning.calibration import logistic_weights, spread
 from stream.learning.history import History, Known
-from stream.learning.references import Prediction, log_seconds, spread, timed
+from stream.learning.references import Prediction, log_seconds, timed
 from stream.models.features import COLUMN
 
 _RIDGE = 1.0
-_STEPS = 25
 
 
 class ItemMean:
@@ -52,16 +52,7 @@ class Logistic:
     ) -> Self:
         """Find the weights by Newton's method, with a small ridge."""
         x, y = _counts(known.features[training]), history.correct[training].astype(np.float64)
-        weights = np.zeros(x.shape[1])
-        ridge = np.full(x.shape[1], _RIDGE)
-        for _ in range(_STEPS):
-            p = _sigmoid(x @ weights)
-            gradient = x.T @ (y - p) - ridge * weights
-            step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + np.diag(ridge), gradient)
-            weights += step
-            if np.abs(step).max() < 1e-6:  # noqa: PLR2004 (found)
-                break
-        self.weights = weights
+        self.weights = logistic_weights(x, y, np.zeros(x.shape[1]), _RIDGE)
         return self
 
     def predict(self, history: History, known: Known) -> Prediction:  # noqa: ARG002

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
+
+from stream.learning.update import copy_weights
 
 _PATIENCE = 2
 """Epochs without a lower loss after which the learning rate falls."""
@@ -28,14 +30,14 @@ def train(
         loss: Of the validation answers.
         epochs: At most.
     """
-    best, weights, waited, falls = float("inf"), _copied(network), 0, 0
+    best, weights, waited, falls = float("inf"), copy_weights(network), 0, 0
     for _ in range(epochs):
         network.train()
         epoch()
         network.eval()
         found = loss()
         if found < best:
-            best, weights, waited = found, _copied(network), 0
+            best, weights, waited = found, copy_weights(network), 0
             continue
         waited += 1
         if waited == _PATIENCE:
@@ -46,7 +48,3 @@ def train(
                 group["lr"] *= _SLOWER
             waited, falls = 0, falls + 1
     network.load_state_dict(weights)
-
-
-def _copied(network: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
