@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from schemas.dead_letters import DeadLetter
 from schemas.erasures import ERASURE
 from schemas.events import ACADEMIC, INTERACTION
-from schemas.examples import TrainingExample
+from schemas.examples import TrainingMessage
 from schemas.models import ItemParameters, ModelEvent, ModelRollout
 from schemas.predictions import CorrectnessPrediction, RiskPrediction, TimePrediction
 from schemas.requests import REQUEST, PredictionReply
@@ -56,7 +56,7 @@ _CONTRACTS: Final = (
     Contract("predictions.correctness", TypeAdapter(CorrectnessPrediction), "delete", _WEEK_H, "out"),
     Contract("predictions.time", TypeAdapter(TimePrediction), "delete", _WEEK_H, "out"),
     Contract("predictions.risk", TypeAdapter(RiskPrediction), "delete", _WEEK_H, "out"),
-    Contract("training-examples", TypeAdapter(TrainingExample), "delete", _WEEK_H, "internal"),
+    Contract("training-examples", TypeAdapter(TrainingMessage), "delete", _WEEK_H, "internal"),
     Contract("model-updates", TypeAdapter(ModelRollout), "compact", None, "internal"),
     Contract("model-events", TypeAdapter(ModelEvent), "delete", 4 * _WEEK_H, "out"),
     Contract("item-parameters", TypeAdapter(ItemParameters), "compact", None, "internal"),

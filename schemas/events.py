@@ -31,7 +31,8 @@ MAX_NEXT_ITEMS: Final = 16
 PASS_SCORE: Final = 0.5
 """An answer without `correct` is right from this score on."""
 
-_NEITHER: Final = "score, correct: expected one of them in an answer, found neither"
+_NEITHER: Final = "score, correct: expected one of them in an answer or a correction, found neither"
+_CORRECTS_NOTHING: Final = "corrects: expected the event_id of the answer that is corrected, found nothing"
 _NEXT_ITEMS_READ: Final = 256  # elements looked at, however many the list has
 _LONGEST_ANSWER_S: Final = 7 * 86_400
 
@@ -45,13 +46,16 @@ class Target(ReceivedValue):
 
 
 class Interaction(Identified):
-    """An answer, a view of a resource, or feedback on a recommendation."""
+    """An answer, a view of a resource, feedback on a recommendation, or the correction of an earlier answer."""
 
     event_id: Annotated[Identifier, MAY_BE_NULL] = Field(
         default_factory=str, description="Derived from the content where it is absent."
     )
-    type: Literal["quiz_complete", "resource_view", "feedback_recommendation"]
+    type: Literal["quiz_complete", "resource_view", "feedback_recommendation", "answer_correction"]
     user_id: Identifier = Field(description="Must also be the message's key.")
+    corrects: Identifier | None = Field(
+        default=None, description="Of a correction: the event_id of the answer whose outcome is another."
+    )
     topic_id: Identifier
     item_id: Identifier | None = None
     skills: Annotated[tuple[Identifier, ...], Field(min_length=1, max_length=16, fail_fast=True), MAY_BE_NULL] = Field(
@@ -69,7 +73,9 @@ class Interaction(Identified):
     def _fill(self) -> None:
         if not self.skills:
             self.__dict__["skills"] = (self.topic_id,)
-        if self.correct is None and self.type == "quiz_complete":
+        if self.type == "answer_correction" and self.corrects is None:
+            raise PydanticCustomError("missing_field", _CORRECTS_NOTHING)
+        if self.correct is None and self.type in {"quiz_complete", "answer_correction"}:
             if self.score is None:
                 raise PydanticCustomError("missing_field", _NEITHER)
             self.__dict__["correct"] = self.score >= PASS_SCORE

@@ -68,23 +68,90 @@ class ModelSwapped(_ModelEvent):
     worker: Name
 
 
+class Figures(EmittedValue):
+    """How good predictions were on answers, each made before the answer was seen."""
+
+    n: Count = Field(description="Answers.")
+    logloss: Annotated[float, Field(ge=0)]
+    auc: Probability | None = Field(default=None, description="None where all were right, or all wrong.")
+    ece: Probability = Field(description="Expected calibration error, 10 bins.")
+    time_mae_seconds: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="Mean absolute error of the median response time; None where no time is known."
+    )
+
+
+class ChallengerStarted(_ModelEvent):
+    """A candidate was frozen, and predicts beside the champion from here on."""
+
+    type: Literal["challenger_started"] = "challenger_started"
+    candidate_version: Version
+    champion_version: Version | None = None
+    share: Probability = Field(description="Of the users whom it serves; 0: it only predicts.")
+    budget: Count = Field(description="Answers after which it is given up.")
+
+
 class GateDecided(_ModelEvent):
-    """A candidate was compared with what serves, on answers that came after it was frozen."""
+    """A challenger was compared with what serves, on answers that came after it was frozen."""
 
     type: Literal["gate_decided"] = "gate_decided"
     candidate_version: Version
     champion_version: Version | None = None
     promoted: Flag
     reason: Annotated[str, Field(min_length=1)]
-    n: Count = Field(description="Answers compared.")
     users: Count
-    logloss_candidate: float
-    logloss_champion: float
-    logloss_fallback: float
-    auc_candidate: Probability | None = None
-    auc_champion: Probability | None = None
-    auc_fallback: Probability | None = None
-    z: float | None = Field(default=None, description="Of the difference in log loss, clustered by user.")
+    gain: float = Field(description="Of log loss by the candidate, nats an answer; above 0 it is better.")
+    needed: float = Field(description="The gain that would have been significant at 95%, looked at again and again.")
+    candidate: Figures
+    champion: Figures
+    fallback: Figures
+
+
+class CandidateDropped(_ModelEvent):
+    """An update or a candidate came to nothing before the gate could compare it; what serves goes on."""
+
+    type: Literal["candidate_dropped"] = "candidate_dropped"
+    candidate_version: Version
+    reason: Annotated[str, Field(min_length=1)]
+
+
+class RolledBack(_ModelEvent):
+    """What served was taken back by itself, because live log loss had worsened."""
+
+    type: Literal["rolled_back"] = "rolled_back"
+    version: Version = Field(description="Taken back.")
+    to_version: Version | None = Field(default=None, description="Serves from here on; None for the fallback.")
+    reason: Annotated[str, Field(min_length=1)]
+    n: Count = Field(description="Answers since the swap.")
+    logloss_before: float = Field(description="Before the swap.")
+    logloss_after: float = Field(description="Since.")
+    worsened: float = Field(description="By so many nats beyond what the fallback worsened too.")
+
+
+class LearnRequested(_ModelEvent):
+    """Somebody asked for an update now."""
+
+    type: Literal["learn_requested"] = "learn_requested"
+
+
+class DriftDetected(_ModelEvent):
+    """What comes in, or how well it is predicted, is no longer what it was."""
+
+    type: Literal["drift_detected"] = "drift_detected"
+    kind: Literal["feature", "loss"]
+    subject: Name = Field(description="The feature's name; for the loss `logloss`.")
+    before: float = Field(description="Mean before.")
+    after: float = Field(description="Mean after.")
+    p_value: Probability | None = Field(default=None, description="Of a feature, corrected for how many are tested.")
+
+
+class QualityMeasured(_ModelEvent):
+    """How good predictions were over the latest answers: overall, by version, and by slice."""
+
+    type: Literal["quality_measured"] = "quality_measured"
+    overall: Figures
+    fallback: Figures
+    versions: dict[str, Figures] = Field(description="By the version that served; 0 is the fallback.")
+    slices: dict[str, Figures] = Field(description="`topic:…` of the most frequent, `difficulty:…`, `users:new`.")
 
 
 class ModelRefused(_ModelEvent):
@@ -102,9 +169,22 @@ class UpdateStarted(_ModelEvent):
     type: Literal["update_started"] = "update_started"
     answers: Count
     candidate_version: Version
+    trigger: Literal["answers", "minutes", "drift", "hand"]
 
 
-ModelEvent = Annotated[ModelSwapped | GateDecided | ModelRefused | UpdateStarted, Field(discriminator="type")]
+ModelEvent = Annotated[
+    ModelSwapped
+    | ModelRefused
+    | UpdateStarted
+    | CandidateDropped
+    | ChallengerStarted
+    | GateDecided
+    | RolledBack
+    | LearnRequested
+    | DriftDetected
+    | QualityMeasured,
+    Field(discriminator="type"),
+]
 
 _SUBJECTS: Final[dict[str, frozenset[str]]] = {
     "item": frozenset({"item_id"}),

@@ -87,7 +87,8 @@ class Tally:
             self.swaps += 1
         elif message["type"] == "gate_decided":
             self.gates.append(message)
-        self.updating = message["type"] == "update_started"
+        elif message["type"] in {"update_started", "challenger_started", "candidate_dropped"}:
+            self.updating = message["type"] == "update_started"
 
     @property
     def answered(self) -> int:

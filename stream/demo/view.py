@@ -52,9 +52,8 @@ def _models(tally: Tally) -> Table:
     table.add_row("model", Text.assemble((serving, "bold"), "   learning …" if tally.updating else ""))
     for gate in tally.gates[-3:]:
         verdict = ("live", "green") if gate["promoted"] else ("kept out", "dim")
-        losses = (
-            f"log loss {gate['logloss_candidate']:.4f} against {gate['logloss_champion']:.4f} on {gate['n']:,} answers"
-        )
+        candidate, champion = gate["candidate"], gate["champion"]
+        losses = f"log loss {candidate['logloss']:.4f} against {champion['logloss']:.4f} on {candidate['n']:,} answers"
         table.add_row(f"candidate {gate['candidate_version']}", Text.assemble(verdict, f"   {losses}"))
     return table
 

@@ -93,6 +93,9 @@ def test_dead_letters_and_swaps_are_counted() -> None:
         tally.saw("dead-letters", orjson.dumps({"detail": detail}), 0.0)
     tally.saw("model-events", orjson.dumps({"type": "update_started"}), 0.0)
     assert tally.updating
-    tally.saw("model-events", orjson.dumps({"type": "model_swapped"}), 0.0)
+    for type_ in ("quality_measured", "model_swapped"):
+        tally.saw("model-events", orjson.dumps({"type": type_}), 0.0)
+        assert tally.updating
+    tally.saw("model-events", orjson.dumps({"type": "challenger_started"}), 0.0)
     assert (tally.dead, tally.swaps, tally.updating) == (2, 1, False)
     assert tally.first_dead == "score: expected at most 1, found 3"

@@ -11,19 +11,26 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from schemas import (
     TOPICS,
+    CandidateDropped,
+    ChallengerStarted,
     CorrectnessPrediction,
     DeadLetter,
+    DriftDetected,
     Emitted,
+    ExampleCorrection,
     Forecast,
     GateDecided,
     ItemParameters,
+    LearnRequested,
     ModelEvent,
     ModelRefused,
     ModelRollout,
     ModelSwapped,
     PredictionReply,
+    QualityMeasured,
     Release,
     RiskPrediction,
+    RolledBack,
     TimePrediction,
     TrainingExample,
     UpdateStarted,
@@ -73,7 +80,14 @@ REPLY: dict[str, Any] = {
     "fallback": True,
     "targets": [{"topic_id": "t", "p_correct": 0.5} | TIMES],
 }
+UNHEARD: dict[str, Any] = {
+    "model": {"name": "knowledge", "version": 4, "variant": "challenger"},
+    "state_format": "dkt-2",
+    "p_before": 0.6,
+    "median_before": 55.0,
+}
 EXAMPLE: dict[str, Any] = {
+    "type": "answer",
     "example_id": "x-1",
     "event_id": "e-1",
     "user_id": "u-1",
@@ -87,12 +101,23 @@ EXAMPLE: dict[str, Any] = {
     "source": SOURCE,
     "model": MODEL,
     "state_format": "dkt-1",
+    "state_version": 12,
     "feature_version": 1,
     "features": [0.5, -1.0],
     "p_before": 0.5,
     "p_before_fallback": 0.4,
     "median_before": 60.0,
     "median_before_fallback": 50.0,
+    "unheard": UNHEARD,
+}
+CORRECTION: dict[str, Any] = {
+    "type": "correction",
+    "example_id": "x-1",
+    "event_id": "e-2",
+    "user_id": "u-1",
+    "correct": True,
+    "source": SOURCE,
+    "timestamp": NOW,
 }
 ROLLOUT: dict[str, Any] = {
     "name": "knowledge",
@@ -105,22 +130,59 @@ ROLLOUT: dict[str, Any] = {
 ABOUT = {"event_id": "m-1", "name": "knowledge", "at": NOW}
 SWAPPED: dict[str, Any] = ABOUT | {"type": "model_swapped", "version": 3, "previous": None, "worker": "w-1"}
 REFUSED: dict[str, Any] = ABOUT | {"type": "model_refused", "version": 3, "reason": "digest", "worker": "w-1"}
-STARTED: dict[str, Any] = ABOUT | {"type": "update_started", "answers": 10, "candidate_version": 4}
+STARTED: dict[str, Any] = ABOUT | {
+    "type": "update_started",
+    "answers": 10,
+    "candidate_version": 4,
+    "trigger": "answers",
+}
+FIGURES: dict[str, Any] = {"n": 500, "logloss": 0.5, "auc": 0.8, "ece": 0.02, "time_mae_seconds": 9.5}
+TRIED: dict[str, Any] = ABOUT | {
+    "type": "challenger_started",
+    "candidate_version": 4,
+    "champion_version": None,
+    "share": 0.1,
+    "budget": 20_000,
+}
 DECIDED: dict[str, Any] = ABOUT | {
     "type": "gate_decided",
     "candidate_version": 4,
     "champion_version": None,
     "promoted": True,
     "reason": "better",
-    "n": 500,
     "users": 40,
-    "logloss_candidate": 0.5,
-    "logloss_champion": 0.6,
-    "logloss_fallback": 0.61,
-    "auc_candidate": 0.8,
-    "auc_champion": None,
-    "auc_fallback": 0.7,
-    "z": 3.1,
+    "gain": 0.1,
+    "needed": 0.05,
+    "candidate": FIGURES,
+    "champion": FIGURES | {"auc": None},
+    "fallback": FIGURES | {"time_mae_seconds": None},
+}
+DROPPED: dict[str, Any] = ABOUT | {"type": "candidate_dropped", "candidate_version": 4, "reason": "not finite"}
+BACK: dict[str, Any] = ABOUT | {
+    "type": "rolled_back",
+    "version": 4,
+    "to_version": None,
+    "reason": "worse",
+    "n": 300,
+    "logloss_before": 0.5,
+    "logloss_after": 0.9,
+    "worsened": 0.4,
+}
+REQUESTED: dict[str, Any] = ABOUT | {"type": "learn_requested"}
+DRIFTED: dict[str, Any] = ABOUT | {
+    "type": "drift_detected",
+    "kind": "feature",
+    "subject": "gap",
+    "before": 0.4,
+    "after": 0.7,
+    "p_value": 0.001,
+}
+MEASURED: dict[str, Any] = ABOUT | {
+    "type": "quality_measured",
+    "overall": FIGURES,
+    "fallback": FIGURES,
+    "versions": {"4": FIGURES},
+    "slices": {"users:new": FIGURES},
 }
 PARAMETERS: dict[str, Any] = {
     "subject": "item",
@@ -160,11 +222,18 @@ EMITTED: list[tuple[str, type[Emitted], dict[str, Any]]] = [
     ("predictions.risk", RiskPrediction, RISK),
     ("prediction-replies", PredictionReply, REPLY),
     ("training-examples", TrainingExample, EXAMPLE),
+    ("training-examples", ExampleCorrection, CORRECTION),
     ("model-updates", ModelRollout, ROLLOUT),
     ("model-events", ModelSwapped, SWAPPED),
     ("model-events", ModelRefused, REFUSED),
     ("model-events", UpdateStarted, STARTED),
+    ("model-events", ChallengerStarted, TRIED),
     ("model-events", GateDecided, DECIDED),
+    ("model-events", CandidateDropped, DROPPED),
+    ("model-events", RolledBack, BACK),
+    ("model-events", LearnRequested, REQUESTED),
+    ("model-events", DriftDetected, DRIFTED),
+    ("model-events", QualityMeasured, MEASURED),
     ("item-parameters", ItemParameters, PARAMETERS),
     ("dead-letters", DeadLetter, DEAD),
 ]
@@ -227,7 +296,10 @@ def test_another_version_is_refused(topic: str, model: type[Emitted], content: d
         (ModelRollout, ROLLOUT | {"challenger_share": 1.5}),
         (ModelRollout, ROLLOUT | {"champion": RELEASE | {"version": 0}}),
         (ModelSwapped, SWAPPED | {"type": "model_refused"}),
-        (GateDecided, DECIDED | {"auc_candidate": 1.2}),
+        (GateDecided, DECIDED | {"candidate": FIGURES | {"auc": 1.2}}),
+        (ChallengerStarted, TRIED | {"share": 1.5}),
+        (DriftDetected, DRIFTED | {"p_value": 2.0}),
+        (TrainingExample, EXAMPLE | {"unheard": UNHEARD | {"p_before": 1.2}}),
         (ItemParameters, PARAMETERS | {"discrimination": 0}),
         (DeadLetter, DEAD | {"value_sha256": "abc"}),
     ],
