@@ -100,6 +100,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> WorkerApp:
         partition_of=Partitioner(settings.partitions),
         limits=Limits(settings.event_max_bytes, settings.dead_letter_max_bytes),
         latest_topics=settings.latest_topics,
+        rebuild_answers=settings.rebuild_answers,
         models=Models(fallback, fallback, ItemTable(), names),
     )
     app.engine.ready, app.engine.between = desk.ready, desk.refresh

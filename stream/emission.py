@@ -42,6 +42,28 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """
+    What a model on trial, or the champion in its place, said of answers without being heard, `B` rows.
+
+    Attributes:
+        identity: The challenger.
+        there: Whether both have predicted, bool `(B,)`.
+        serves: Whether the challenger was heard, bool `(B,)`.
+        unheard: Forecasts of the other one, `(B,)`; NaN where it was not there.
+    """
+
+    identity: Identity
+    there: NDArray[np.bool_]
+    serves: NDArray[np.bool_]
+    unheard: Forecast
+
+    def p_challenger(self, served: Forecast) -> NDArray[np.float32]:
+        """Return what the challenger said of the answers, `(B,)`, beside the forecasts that were heard."""
+        return np.where(self.serves, served.p_correct[: len(self.serves)], self.unheard.p_correct)
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """
     Answers of one wave and all that was said of them, `B` rows.
@@ -55,6 +77,8 @@ class Answered:
         forecast: Of the answers themselves, then of all that was asked after each, `(B + N,)`.
         fallback: What the fallback said of the answers themselves, `(B,)`.
         features: Of the answers as they were asked, `(B, F)`.
+        answers_before: Answers that each user's state had taken in, `(B,)`.
+        trial: What was said beside; None while nothing is on trial.
     """
 
     records: Sequence[Record]
@@ -65,6 +89,8 @@ class Answered:
     forecast: Forecast
     fallback: Forecast
     features: NDArray[np.float32]
+    answers_before: NDArray[np.uint32]
+    trial: Trial | None = None
 
 
 def prediction_id(event_id: str, kind: str) -> str:
@@ -80,14 +106,12 @@ _VARIANT = {f"{digit:x}": f"{digit & 0b0011 | 0b1000:x}" for digit in range(16)}
 
 def answer_messages(answered: Answered, now: datetime) -> list[Message]:
     """Return a correctness prediction, a time prediction and a training example for each answer."""
-    model = _model(answered.identity)
     p_correct, p_fallback = _probabilities(answered.forecast), _probabilities(answered.fallback)
     times, p50_fallback = _times(answered.forecast), _medians(answered.fallback)
-    of_batch = {
-        "produced_at": now,
-        "model": model,
-        "fallback": answered.failed or answered.identity.variant == "fallback",
-    }
+    trial, answers_before = answered.trial, answered.answers_before.tolist()
+    is_fallback = answered.failed or answered.identity.variant == "fallback"
+    champion = _Voice(_model(answered.identity), answered.identity.state_format, is_fallback)
+    voices = [(champion, None)] * len(answered.events) if trial is None else _voices(champion, trial)
     messages: list[Message] = []
     end = len(answered.events)
     for i, (record, event, asked) in enumerate(zip(answered.records, answered.events, answered.asked, strict=True)):
@@ -96,7 +120,12 @@ def answer_messages(answered: Answered, now: datetime) -> list[Message]:
         key = user_id.encode()
         source = _source(record, event_id)
         is_correct = bool(event.correct)
-        common = {"schema_version": 1, "user_id": user_id, "source": source, **of_batch}
+        voice, unheard = voices[i]
+        model = voice.model
+        common = {
+            "schema_version": 1, "user_id": user_id, "source": source, "produced_at": now, "model": model,
+            "fallback": voice.is_fallback,
+        }  # fmt: skip
         of_correctness, of_time, of_example = (
             prediction_id(event_id, kind) for kind in ("correctness", "time", "example")
         )
@@ -128,6 +157,7 @@ def answer_messages(answered: Answered, now: datetime) -> list[Message]:
         }  # fmt: skip
         example = {
             "schema_version": 1,
+            "type": "answer",
             "example_id": of_example,
             "event_id": event_id,
             "user_id": user_id,
@@ -140,19 +170,65 @@ def answer_messages(answered: Answered, now: datetime) -> list[Message]:
             "timestamp": event.timestamp,
             "source": source,
             "model": model,
-            "state_format": answered.identity.state_format,
+            "state_format": voice.state_format,
+            "state_version": answers_before[i],
             "feature_version": features.VERSION,
             "features": answered.features[i],
             "p_before": p_correct[i],
             "p_before_fallback": p_fallback[i],
             "median_before": median,
             "median_before_fallback": p50_fallback[i],
+            "unheard": unheard,
         }
         messages += (
             Message("predictions.correctness", key, _json(correctness), of_correctness),
             Message("predictions.time", key, _json(time), of_time),
             Message("training-examples", key, _json(example), of_example),
         )
+    return messages
+
+
+class _Voice(NamedTuple):
+    """A model as predictions name it, the format of its states, and whether it is the fallback."""
+
+    model: dict[str, Any]
+    state_format: str
+    is_fallback: bool
+
+
+def _voices(champion: _Voice, trial: Trial) -> list[tuple[_Voice, dict[str, Any] | None]]:
+    """Return who was heard of each answer, and what the other one said of it."""
+    challenger = _Voice(_model(trial.identity), trial.identity.state_format, False)
+    unheard = trial.unheard
+    said = Forecast(*(np.where(trial.there, x, np.float32(1)) for x in (unheard.p_correct, unheard.mu, unheard.sigma)))
+    voices: list[tuple[_Voice, dict[str, Any] | None]] = []
+    rows = zip(trial.there.tolist(), trial.serves.tolist(), _probabilities(said), _medians(said), strict=True)
+    for there, serves, p_before, median_before in rows:
+        heard, other = (challenger, champion) if serves else (champion, challenger)
+        words = {
+            "model": other.model, "state_format": other.state_format,
+            "p_before": p_before, "median_before": median_before,
+        }  # fmt: skip
+        voices.append((heard, words if there else None))
+    return voices
+
+
+def corrections(events: Sequence[tuple[Record, Interaction]]) -> list[Message]:
+    """Return what the trainer is told of corrected outcomes: the example of each answer is found by its id."""
+    messages = []
+    for record, event in events:
+        correction = {
+            "schema_version": 1,
+            "type": "correction",
+            "example_id": prediction_id(event.corrects or "", "example"),
+            "event_id": event.event_id,
+            "user_id": event.user_id,
+            "correct": bool(event.correct),
+            "source": _source(record, event.event_id),
+            "timestamp": event.timestamp,
+        }
+        id_ = prediction_id(event.event_id, "correction")
+        messages.append(Message("training-examples", event.user_id.encode(), _json(correction), id_))
     return messages
 
 

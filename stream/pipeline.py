@@ -12,14 +12,14 @@ from datetime import datetime
 from functools import lru_cache, reduce
 from hashlib import blake2b
 from itertools import chain, islice
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas import Academic, Interaction, PredictionRequest, Target, next_items
 from stream import emission
-from stream.emission import Answered, Asked
+from stream.emission import Answered, Asked, Trial
 from stream.errors import InferenceError
 from stream.intake import Accepted, Dead
 from stream.models import lnirt, risk
@@ -28,7 +28,8 @@ from stream.models.features import Questions, features
 from stream.models.items import ItemTable, Question, question
 from stream.ports import Forecast, Hidden, Message, Predictor
 from stream.state import academic, arrays, learner
-from stream.state.learner import DIFFICULTIES, IS_SKILL, IS_TOPIC, Answers, id64
+from stream.state.beside import NOWHERE
+from stream.state.learner import DIFFICULTIES, IS_SKILL, IS_TOPIC, Answers, id64, key64
 from stream.state.names import Names
 
 MASTERED = 16
@@ -46,11 +47,13 @@ class Users:
         row: Row of each user.
         learners: `(U,)`; not changed.
         academics: `(U,)`; not changed.
+        beside: The challenger's states, `(U,)`; not changed. None while nothing is on trial.
     """
 
     row: dict[str, int]
     learners: learner.Records
     academics: academic.Records
+    beside: arrays.Records | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +66,20 @@ class Models:
         fallback: What answers when it fails.
         items: What is known of items over all users.
         names: Identifiers behind keys.
+        challenger: What is on trial: it predicts every answer beside what serves.
+        share: Of the users whom the challenger serves, by a stable hash of their ids; 0: it only predicts.
     """
 
     predictor: Predictor
     fallback: Fallback
     items: ItemTable
     names: Names
+    challenger: Predictor | None = None
+    share: float = 0.0
+
+    def serves(self, user_id: str) -> bool:
+        """Return whether the challenger serves a user, as far as it knows him."""
+        return self.challenger is not None and key64(user_id) < self.share * 2**64
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +94,10 @@ class Outcome:
         correct: Of each answer, bool `(A,)`.
         p_correct: What had been said of it, float32 `(A,)`.
         p_fallback: What the fallback had said of it, float32 `(A,)`.
+        p_challenger: What the challenger had said of it, float32 `(A,)`; NaN where it said nothing.
         repeated: Events that had been seen already.
         fell_back: Answers that the fallback predicted because the model failed.
+        unchallenged: Answers of which the challenger said nothing because it failed.
     """
 
     users: Users
@@ -93,14 +106,16 @@ class Outcome:
     correct: NDArray[np.bool_]
     p_correct: NDArray[np.float32]
     p_fallback: NDArray[np.float32]
-    repeated: int
-    fell_back: int
+    p_challenger: NDArray[np.float32]
+    repeated: int = 0
+    fell_back: int = 0
+    unchallenged: int = 0
 
 
 def nothing(users: Users) -> Outcome:
     """Return the outcome of an empty batch."""
     none = np.zeros(0, np.float32)
-    return Outcome(users, [], [], np.zeros(0, bool), none, none, 0, 0)
+    return Outcome(users, [], [], np.zeros(0, bool), none, none, none)
 
 
 def join(first: Outcome, second: Outcome) -> Outcome:
@@ -112,8 +127,10 @@ def join(first: Outcome, second: Outcome) -> Outcome:
         np.concatenate([first.correct, second.correct]),
         np.concatenate([first.p_correct, second.p_correct]),
         np.concatenate([first.p_fallback, second.p_fallback]),
+        np.concatenate([first.p_challenger, second.p_challenger]),
         first.repeated + second.repeated,
         first.fell_back + second.fell_back,
+        first.unchallenged + second.unchallenged,
     )
 
 
@@ -147,7 +164,12 @@ def survive(
 
 
 def interactions(
-    batch: Sequence[Accepted[Interaction]], users: Users, models: Models, latest_topics: int, now: datetime
+    batch: Sequence[Accepted[Interaction]],
+    users: Users,
+    models: Models,
+    latest_topics: int,
+    now: datetime,
+    rebuild_answers: int = 5_000,
 ) -> Outcome:
     """
     Fold interactions into the states of their users and predict.
@@ -158,8 +180,14 @@ def interactions(
         models: What predicts.
         latest_topics: Topics met last that a prediction covers besides the event's own.
         now: Stamped on what is produced.
+        rebuild_answers: Remembered answers that may be read again to rebuild hidden states.
     """
-    next_users = replace(users, learners=arrays.take(users.learners, np.arange(len(users.learners))))
+    rows = np.arange(len(users.learners))
+    beside = None if users.beside is None else arrays.take(users.beside, rows)
+    next_users = replace(users, learners=arrays.take(users.learners, rows), beside=beside)
+    answering = np.zeros(len(rows), bool)
+    answering[[users.row[a.event.user_id] for a in batch if a.event.type == "quiz_complete"]] = True
+    _rebuild(next_users, answering, models, rebuild_answers)
     outcomes = [_wave(wave, next_users, models, latest_topics, now) for wave in _waves(batch)]
     return reduce(join, outcomes) if outcomes else nothing(next_users)
 
@@ -190,8 +218,9 @@ def _wave(
     last_at, risk_day = learners["last_at"][rows], learners["risk_day"][rows]
     fresh = ~learner.has_seen(learners, rows, ids, offsets)
     is_answer = np.array([event.type == "quiz_complete" for event in events])
+    is_correction = np.array([event.type == "answer_correction" for event in events])
 
-    others = (fresh & ~is_answer).nonzero()[0]
+    others = (fresh & ~is_answer & ~is_correction).nonzero()[0]
     if len(others):
         is_view = np.array([events[i].type == "resource_view" for i in others])
         learner.remember_others(learners, rows[others], ids[others], at[others], is_view)
@@ -201,11 +230,15 @@ def _wave(
         answered = [wave[i] for i in chosen]
         answers = _answers([a.event for a in answered], ids[chosen], at[chosen], models.names)
         outcome = _answer(answered, answers, rows[chosen], users, models, latest_topics, now)
+    corrected = (fresh & is_correction).nonzero()[0]
+    if len(corrected):
+        outcome.messages.extend(_correct([wave[i] for i in corrected], rows[corrected], users, models.names))
     # An event seen under its id at another offset still moves the offset on: it need not be looked at again.
     learners["seen"][rows] = np.maximum(learners["seen"][rows], offsets)
 
     day = (at // _DAY_S).astype(np.uint16)
-    new_day = (fresh & (day > risk_day)).nonzero()[0]
+    # A correction is the platform's doing, not the user's.
+    new_day = (fresh & ~is_correction & (day > risk_day)).nonzero()[0]
     messages = outcome.messages
     if len(new_day):
         learners["risk_day"][rows[new_day]] = day[new_day]
@@ -273,13 +306,25 @@ def _answer(
 
     said_by_fallback = models.fallback.predict(before["hidden"][:, :0], questions, every_feature)
     predictor: Predictor = models.predictor
+    is_current = can_read(before, predictor)
     try:
         hidden, forecast = predictor.step(
-            current_hidden(before, predictor), answers, questions, every_feature, is_after, every_feature[:B]
-        )
+            np.where(is_current[:, None], before["hidden"][:, : predictor.hidden_size], np.float16(0)),
+            answers, questions, every_feature, is_after, every_feature[:B],
+        )  # fmt: skip
     except InferenceError:
         predictor, hidden, forecast = models.fallback, before["hidden"][:, :0], said_by_fallback
-    _keep_hidden(after, hidden, predictor)
+    _keep_hidden(after, hidden, predictor, is_current)
+
+    trial, unchallenged = None, 0
+    if models.challenger is not None and users.beside is not None:
+        serves = np.array([models.serves(event.user_id) for event in events])
+        on_trial = OnTrial(models.challenger, users.beside, rows, serves)
+        try:
+            trial, forecast = _challenge(on_trial, answers, questions, every_feature, is_after, forecast)
+        except Exception:  # noqa: BLE001 (whatever is wrong with it must cost no event)
+            # Its states have missed these answers, and begin anew.
+            unchallenged = B
     arrays.put(users.learners, rows, after)
 
     failed = predictor is not models.predictor
@@ -293,6 +338,8 @@ def _answer(
         forecast=forecast,
         fallback=said_by_fallback,
         features=every_feature[:B],
+        answers_before=before["answers"],
+        trial=trial,
     )
     return Outcome(
         users=users,
@@ -301,9 +348,104 @@ def _answer(
         correct=answers.correct,
         p_correct=forecast.p_correct[:B],
         p_fallback=said_by_fallback.p_correct,
-        repeated=0,
+        p_challenger=np.full(B, np.nan, np.float32) if trial is None else trial.p_challenger(forecast),
         fell_back=B if failed else 0,
+        unchallenged=unchallenged,
     )
+
+
+class OnTrial(NamedTuple):
+    """
+    A challenger, and where its states stand.
+
+    Attributes:
+        predictor: The challenger.
+        beside: Its states, of all users, `(U,)`; changed in place.
+        rows: The users who answer, `(B,)`.
+        serves: Whether it serves each of these, bool `(B,)`.
+    """
+
+    predictor: Predictor
+    beside: arrays.Records
+    rows: NDArray[np.int64]
+    serves: NDArray[np.bool_]
+
+
+def _challenge(
+    on_trial: OnTrial,
+    answers: Answers,
+    questions: Questions,
+    every_feature: NDArray[np.float32],
+    is_after: NDArray[np.bool_],
+    forecast: Forecast,
+) -> tuple[Trial, Forecast]:
+    """
+    Have the challenger predict the answers too, and all that was asked of the users whom it serves.
+
+    Args:
+        on_trial: The challenger; its states are taken on in place.
+        answers: `(B,)`.
+        questions: The answers themselves, then what is asked afterwards, `(N,)`.
+        every_feature: `(N, COUNT)`.
+        is_after: Whether a question is asked after the answer, `(N,)`.
+        forecast: The champion's, `(N,)`.
+
+    Returns:
+        What the one that did not serve said of the answers, and the forecasts of those that serve.
+
+    Raises:
+        InferenceError: If the challenger failed.
+    """
+    predictor, beside, rows, serves = on_trial
+    B = len(rows)
+    states = arrays.take(beside, rows)
+    there = states["answers"] != NOWHERE
+    who = there.nonzero()[0]
+    serves = serves & there
+    # What is asked of the answers themselves comes first, so that row i of `said` is user i of `who`.
+    chosen = (there[questions.row] & (~is_after | serves[questions.row])).nonzero()[0]
+    place = np.zeros(B, np.int64)
+    place[who] = np.arange(len(who))
+    hidden, said = predictor.step(
+        states["hidden"][who], answers.take(who), questions.take(chosen, place[questions.row[chosen]]),
+        every_feature[chosen], is_after[chosen], every_feature[who],
+    )  # fmt: skip
+    beside["hidden"][rows[who]] = hidden
+    beside["answers"][rows[who]] += 1
+
+    columns = [
+        (np.array(of_champion), of_challenger)
+        for of_champion, of_challenger in (
+            (forecast.p_correct, said.p_correct), (forecast.mu, said.mu), (forecast.sigma, said.sigma),
+        )
+    ]  # fmt: skip
+    unheard = []
+    is_served = serves[questions.row[chosen]]
+    for of_champion, of_challenger in columns:
+        other = np.full(B, np.nan, np.float32)
+        other[who] = np.where(serves[who], of_champion[who], of_challenger[: len(who)])
+        unheard.append(other)
+        of_champion[chosen[is_served]] = of_challenger[is_served]
+    served = Forecast(*(of_champion for of_champion, _ in columns))
+    return Trial(predictor.identity, there, serves, Forecast(*unheard)), served
+
+
+def _correct(
+    batch: Sequence[Accepted[Interaction]], rows: NDArray[np.int64], users: Users, names: Names
+) -> list[Message]:
+    """Give remembered answers other outcomes, in place, and return what the trainer is told of them."""
+    events = [a.event for a in batch]
+    known_by = [list(dict.fromkeys(map(names.key, (e.topic_id, *e.skills)))) for e in events]
+    width = max(map(len, known_by))
+    changed = learner.correct_answers(
+        users.learners, rows,
+        np.array([id64(e.corrects or "") for e in events], np.uint64),
+        np.array([bool(e.correct) for e in events]),
+        np.array([keys + [0] * (width - len(keys)) for keys in known_by], np.uint64),
+    )  # fmt: skip
+    if users.beside is not None:
+        users.beside["answers"][rows[changed]] = NOWHERE
+    return emission.corrections([(a.record, a.event) for a in batch])
 
 
 @lru_cache(maxsize=64)
@@ -312,28 +454,85 @@ def format_tag(state_format: str) -> int:
     return int.from_bytes(blake2b(state_format.encode(), digest_size=4).digest(), "little") or 1
 
 
+def can_read(records: learner.Records, predictor: Predictor) -> NDArray[np.bool_]:
+    """Return whether a predictor may go on from the hidden state of each record, `(B,)`; from nothing it always may."""
+    is_its_own = records["hidden_format"] == format_tag(predictor.identity.state_format)
+    is_readable: NDArray[np.bool_] = is_its_own | (records["answers"] == 0)
+    return is_readable
+
+
 def current_hidden(records: learner.Records, predictor: Predictor) -> Hidden:
     """
     Return the hidden states that a predictor may go on from, `(B, hidden_size)`.
 
     States of another format are rebuilt from the remembered answers.
     """
-    hidden = records["hidden"][:, : predictor.hidden_size]
-    is_foreign = records["hidden_format"] != format_tag(predictor.identity.state_format)
-    foreign = (is_foreign & (records["answers"] > 0)).nonzero()[0]
+    hidden: Hidden = records["hidden"][:, : predictor.hidden_size].copy()
+    foreign = (~can_read(records, predictor)).nonzero()[0]
     if predictor.hidden_size and len(foreign):
-        hidden = hidden.copy()
         hidden[foreign] = predictor.rebuild(learner.remembered(records[foreign]))
     return hidden
 
 
-def _keep_hidden(after: learner.Records, hidden: Hidden, predictor: Predictor) -> None:
+def _rebuild(users: Users, answering: NDArray[np.bool_], models: Models, budget: int) -> None:
+    """
+    Rebuild the states that the models cannot read from the remembered answers, in place, as far as the budget goes.
+
+    Of users who answer in this batch, bool `(U,)`: of others nobody needs them.
+
+    Whoever is not reached is predicted from an empty state this time, which the features make up for in part, and is
+    looked at again when he next appears; of a challenger he hears nothing until then.
+    """
+    learners, predictor = users.learners, models.predictor
+    if predictor.hidden_size:
+        foreign = (answering & ~can_read(learners, predictor)).nonzero()[0]
+        reached, hidden = _rebuilt(learners, foreign, predictor, budget)
+        learners["hidden"][reached, : predictor.hidden_size] = hidden
+        learners["hidden_format"][reached] = format_tag(predictor.identity.state_format)
+        budget -= len(reached) * _remembered(learners)
+    beside, challenger = users.beside, models.challenger
+    if beside is None or challenger is None:
+        return
+    behind = answering & (beside["answers"] != learners["answers"])
+    beside["answers"][behind] = NOWHERE
+    shared = (behind & can_read(learners, challenger)).nonzero()[0]
+    beside["hidden"][shared] = learners["hidden"][shared, : challenger.hidden_size]
+    foreign = (behind & ~can_read(learners, challenger)).nonzero()[0]
+    reached, hidden = _rebuilt(learners, foreign, challenger, budget)
+    beside["hidden"][reached] = hidden
+    begun = np.concatenate([shared, reached])
+    beside["answers"][begun] = learners["answers"][begun]
+
+
+def _remembered(learners: learner.Records) -> int:
+    """Return how many answers are remembered of each user, at most."""
+    remembered: int = learners.dtype["answer_id"].shape[0]
+    return remembered
+
+
+def _rebuilt(
+    learners: learner.Records, foreign: NDArray[np.int64], predictor: Predictor, budget: int
+) -> tuple[NDArray[np.int64], Hidden]:
+    """Return the first of `foreign` users whom the budget reaches, and their states; of a model that fails, nobody."""
+    cost = np.minimum(learners["answers"][foreign], _remembered(learners)).cumsum()
+    reached = foreign[cost <= budget]
+    nobody = reached[:0], np.zeros((0, predictor.hidden_size), np.float16)
+    if not len(reached):
+        return nobody
+    try:
+        return reached, predictor.rebuild(learner.remembered(learners[reached]))
+    except InferenceError:
+        return nobody
+
+
+def _keep_hidden(after: learner.Records, hidden: Hidden, predictor: Predictor, is_whole: NDArray[np.bool_]) -> None:
     """
     Put hidden states into records, in place.
 
-    Without any, what stands there is outdated by this answer, and is marked so.
+    Without any, or where they have not taken in all answers, what stands there is marked as outdated.
     """
-    after["hidden_format"] = format_tag(predictor.identity.state_format) if predictor.hidden_size else 0
+    tag = format_tag(predictor.identity.state_format) if predictor.hidden_size else 0
+    after["hidden_format"] = np.where(is_whole, tag, 0)
     after["hidden"][:, : hidden.shape[1]] = hidden
 
 

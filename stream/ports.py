@@ -209,12 +209,19 @@ class Telemetry(Protocol):
         """Record a batch's size and how long it took."""
 
     def observed(
-        self, correct: NDArray[np.bool_], p_correct: NDArray[np.float32], p_fallback: NDArray[np.float32]
+        self,
+        correct: NDArray[np.bool_],
+        p_correct: NDArray[np.float32],
+        p_fallback: NDArray[np.float32],
+        p_challenger: NDArray[np.float32],
     ) -> None:
-        """Record outcomes beside what had been said of them."""
+        """Record outcomes beside what had been said of them; NaN where a challenger said nothing."""
 
     def model(self, version: int) -> None:
         """Record which version serves; 0 is the fallback."""
+
+    def challenger(self, version: int) -> None:
+        """Record which version is on trial; 0 is none."""
 
     def swapped(self) -> None:
         """Count a swap."""

@@ -108,7 +108,15 @@ class Settings(BaseSettings):
         100_000, ge=100, le=10_000_000, description="users whose latest predictions wait while Redis is away"
     )
 
-    model_store: Path = Field(Path("models"), description="folder of model artifacts, shared by worker and trainer")
+    model_store: str = Field(
+        "models",
+        min_length=1,
+        description="where model artifacts are kept, for workers and trainer: a folder, or a URL that fsspec reaches, "
+        "such as s3://bucket/models",
+    )
+    keep_models: int = Field(
+        20, ge=1, le=10_000, description="latest versions that the store keeps, besides those that are announced"
+    )
     model_max_bytes: int = Field(
         67_108_864, ge=1_024, le=2_147_483_648, description="largest model file that is loaded, bytes"
     )
@@ -125,15 +133,57 @@ class Settings(BaseSettings):
         5_000, ge=100, le=1_000_000, description="latest answers over which live AUC and log loss go"
     )
 
+    rebuild_answers: int = Field(
+        5_000,
+        ge=100,
+        le=1_000_000,
+        description="remembered answers that a batch may be read again to rebuild the states of its users, after a "
+        "model of another state format went live",
+    )
+
     learn_every: int = Field(5, ge=1, le=1_000_000, description="completed answers between two wishes for an update")
     learn_from: int = Field(10, ge=1, le=1_000_000, description="completed answers before the first update")
-    update_seconds: float = Field(8.0, ge=0.1, le=3_600, description="seconds of training in one update, at most")
-    learning_rate: float = Field(0.006, gt=0, le=1, description="AdamW's learning rate in an update")
-    gate_answers: int = Field(
-        1_000, ge=50, le=1_000_000, description="answers after the freeze on which a candidate is judged"
+    learn_every_minutes: float = Field(
+        0.0, ge=0, le=100_000, description="minutes after which an update is wished for, if any answer came; 0: never"
     )
-    buffer_answers: int = Field(200_000, ge=100, le=50_000_000, description="answers that the trainer keeps in all")
-    buffer_run: int = Field(200, ge=10, le=10_000, description="answers that the trainer keeps of one user")
+    learn_on_drift: bool = Field(
+        True, description="whether drift is answered by an update at once, in place of a candidate that waits"
+    )
+    update_seconds: float = Field(8.0, ge=0.1, le=3_600, description="seconds of training in one update, at most")
+    update_answers: int = Field(
+        100_000, ge=100, le=10_000_000, description="answers that one update learns from, at most"
+    )
+    update_memory_mb: int = Field(
+        4_096, ge=512, le=1_048_576, description="memory of an update's process, MiB; above it, the update is ended"
+    )
+    learning_rate: float = Field(0.006, gt=0, le=1, description="AdamW's learning rate in an update")
+    gate_every: int = Field(
+        250, ge=50, le=1_000_000, description="answers between two looks of the gate at a candidate"
+    )
+    gate_budget: int = Field(
+        20_000, ge=100, le=10_000_000, description="answers after which a candidate that is not better is given up"
+    )
+    step_budget_ms: float = Field(
+        50.0, gt=0, le=10_000, description="milliseconds that a candidate's step of 500 users may take"
+    )
+    challenger_share: float = Field(
+        0.0, ge=0, le=1, description="share of users whom a candidate serves while it is on trial; 0: it only predicts"
+    )
+    rollback_window: int = Field(
+        5_000, ge=200, le=1_000_000, description="answers after a promotion in which it may be undone by itself"
+    )
+    rollback_margin: float = Field(
+        0.05, gt=0, le=10, description="nats by which live log loss may worsen in that window"
+    )
+    watch_window: int = Field(
+        2_000, ge=200, le=1_000_000, description="answers over which the trainer's live quality and drift go"
+    )
+    buffer: Path = Field(Path("buffer.sqlite"), description="file of the trainer's replay buffer")
+    buffer_users: int = Field(20_000, ge=10, le=50_000_000, description="users whom the buffer keeps, at most")
+    buffer_bytes: int = Field(
+        268_435_456, ge=65_536, le=1 << 40, description="bytes of answers that the buffer keeps, at most"
+    )
+    buffer_run: int = Field(200, ge=10, le=10_000, description="answers that the buffer keeps of one user")
     trainer_backlog: int = Field(
         0,
         ge=0,
@@ -148,6 +198,11 @@ class Settings(BaseSettings):
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    @field_validator("model_store", mode="before")
+    @classmethod
+    def _as_text(cls, store: object) -> object:
+        return str(store) if isinstance(store, Path) else store
 
     @field_validator("ssl_ca_file", "ssl_cert_file", "ssl_key_file")
     @classmethod

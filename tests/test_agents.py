@@ -11,6 +11,7 @@ import pytest
 
 from schemas import ItemParameters
 from stream.agents import academics, erasure, interactions, requests
+from stream.agents.control import Live
 from stream.agents.desk import Desk
 from stream.app import ACADEMIC_LAYOUT, learner_layout
 from stream.errors import ControlError
@@ -18,7 +19,7 @@ from stream.intake import Limits
 from stream.models.fallback import Fallback
 from stream.models.items import ItemTable
 from stream.pipeline import Models
-from stream.ports import Message, Predictor, Record
+from stream.ports import Message, Record
 from stream.state import academic, codec, learner
 from stream.state.arrays import ArrayStore
 from stream.state.names import Names
@@ -40,7 +41,7 @@ class FakeControl:
 
     def __init__(self) -> None:
         self.is_caught_up = True
-        self.predictor: Predictor | None = None
+        self.live: Live | None = None
         self.parameters: list[ItemParameters] = []
 
     def take_parameters(self) -> list[ItemParameters]:
@@ -48,10 +49,10 @@ class FakeControl:
         parameters, self.parameters = self.parameters, []
         return parameters
 
-    def take_predictor(self) -> Predictor | None:
+    def take_live(self) -> Live | None:
         """Hand over what has arrived."""
-        predictor, self.predictor = self.predictor, None
-        return predictor
+        live, self.live = self.live, None
+        return live
 
 
 @dataclass
@@ -123,6 +124,7 @@ async def desk(told: Counting) -> Desk:
         partition_of=PARTITION_OF,
         limits=Limits(10_000, 1_000),
         latest_topics=3,
+        rebuild_answers=5_000,
         models=Models(networks.random_dkt(), fallback, ItemTable(), names),
     )
 
@@ -412,7 +414,7 @@ async def test_what_is_announced_serves_from_the_next_batch_on(desk: Desk, told:
     """Taken over between two batches only, counted once; before the control topics are read it waits."""
     control: Any = desk.control
     first = desk.models.predictor
-    control.predictor, control.is_caught_up = desk.models.fallback, False
+    control.live, control.is_caught_up = Live(desk.models.fallback), False
     desk.refresh()
     assert desk.models.predictor is first
     control.is_caught_up = True
@@ -421,6 +423,27 @@ async def test_what_is_announced_serves_from_the_next_batch_on(desk: Desk, told:
     assert told.versions == [0]
     desk.refresh()
     assert told.versions == [0]
+
+
+async def test_a_challenger_has_states_only_while_it_runs(desk: Desk) -> None:
+    """They begin with the trial, go with an erased user, with what is undone, and with the trial's end."""
+    control: Any = desk.control
+    champion, on_trial = desk.models.predictor, networks.dkt(networks.random_model(), (), 5)
+    control.live = Live(champion, on_trial, 0.25)
+    desk.refresh()
+    assert (desk.models.predictor, desk.models.challenger, desk.models.share) == (champion, on_trial, 0.25)
+    confirm(interactions.handle([answer(0), answer(1, "u-2")], desk))
+    assert desk.beside is not None
+    assert len(desk.beside) == 2
+    confirm(erasure.handle([erase(0)], desk))
+    assert len(desk.beside) == 1
+    interactions.handle([answer(2, "u-2")], desk).undo()
+    assert len(desk.beside) == 0
+    control.live = Live(on_trial)
+    desk.refresh()
+    assert desk.models.predictor is on_trial
+    assert desk.models.challenger is None
+    assert desk.beside is None
 
 
 async def test_control_topics_that_fail_end_the_worker(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ def messages_of(said: Forecast) -> list[Message]:
             forecast=Forecast(*(np.repeat(column, 2) for column in (said.p_correct, said.mu, said.sigma))),
             fallback=said,
             features=np.zeros((1, COUNT), np.float32),
+            answers_before=np.zeros(1, np.uint32),
         ),
         NOW,
     )

@@ -16,6 +16,7 @@ from schemas import (
     TOPICS,
     Academic,
     CorrectnessPrediction,
+    ExampleCorrection,
     Interaction,
     RiskPrediction,
     TimePrediction,
@@ -30,6 +31,8 @@ from stream.models.items import ItemTable
 from stream.pipeline import Models, Outcome, Users
 from stream.ports import Message, Predictor, Record
 from stream.state import codec
+from stream.state.arrays import Rows
+from stream.state.beside import new_states
 from stream.state.names import Names
 
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)
@@ -102,9 +105,14 @@ class Core:
         remembered: int = 100,
         latest_topics: int = 3,
         items: ItemTable | None = None,
+        challenger: Predictor | None = None,
+        share: float = 0.0,
+        rebuild_answers: int = 5_000,
     ) -> None:
         fallback = Fallback("knowledge")
-        self.models = Models(predictor or fallback, fallback, items or ItemTable(), Names())
+        self.models = Models(predictor or fallback, fallback, items or ItemTable(), Names(), challenger, share)
+        self.rebuild_answers = rebuild_answers
+        self.beside = Rows(new_states(1, challenger.hidden_size)) if challenger is not None else None
         self.remembered = remembered
         self.latest_topics = latest_topics
         self.learners: dict[str, bytes] = {}
@@ -127,6 +135,7 @@ class Core:
             {user: row for row, user in enumerate(users)},
             codec.decode_learners([self.learners.get(user) for user in users], self.remembered),
             codec.decode_academics([self.academics.get(user) for user in users]),
+            self.beside.gather([user.encode() for user in users]) if self.beside is not None else None,
         )
 
     def feed(self, batch: Sequence[Accepted[Interaction]]) -> Outcome:
@@ -134,10 +143,14 @@ class Core:
         outcome = pipeline.survive(
             batch,
             self.users(accepted.event.user_id for accepted in batch),
-            lambda part, users: pipeline.interactions(part, users, self.models, self.latest_topics, NOW),
+            lambda part, users: pipeline.interactions(
+                part, users, self.models, self.latest_topics, NOW, self.rebuild_answers
+            ),
         )
         for user, row in outcome.users.row.items():
             self.learners[user] = codec.encode_learners(outcome.users.learners[row : row + 1])[0]
+            if self.beside is not None and outcome.users.beside is not None:
+                self.beside.scatter([user.encode()], [0], outcome.users.beside[row : row + 1])
         met = (name for accepted in batch for name in (accepted.event.topic_id, *accepted.event.skills))
         self.names += self.models.names.not_stored(0, met)
         return outcome
@@ -185,7 +198,14 @@ def risks(messages: Iterable[Message]) -> list[RiskPrediction]:
 
 def examples(messages: Iterable[Message]) -> list[TrainingExample]:
     """Return the training examples among messages."""
-    return [TrainingExample.model_validate_json(m.value) for m in messages if m.topic == "training-examples"]
+    of_topic = [TOPICS[m.topic].adapter.validate_json(m.value) for m in messages if m.topic == "training-examples"]
+    return [example for example in of_topic if isinstance(example, TrainingExample)]
+
+
+def corrections(messages: Iterable[Message]) -> list[ExampleCorrection]:
+    """Return the corrections of examples among messages."""
+    of_topic = [TOPICS[m.topic].adapter.validate_json(m.value) for m in messages if m.topic == "training-examples"]
+    return [correction for correction in of_topic if isinstance(correction, ExampleCorrection)]
 
 
 def prediction_ids(messages: Iterable[Message]) -> list[str | None]:

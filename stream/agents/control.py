@@ -10,8 +10,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Literal
 from uuid import uuid4
 
 import structlog
@@ -23,6 +24,7 @@ from stream.errors import ArtifactError, ControlError
 from stream.models.artifacts import load
 from stream.models.dkt import KNOWLEDGE, Dkt
 from stream.models.fallback import Fallback
+from stream.models.store import Store
 from stream.ports import Message, Predictor, Telemetry
 from stream.settings import Settings
 from stream.transport.clients import consumer_config, is_fatal
@@ -31,6 +33,22 @@ log = structlog.get_logger()
 
 _POLL_S = 0.1
 _RETRY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """
+    What predicts.
+
+    Attributes:
+        champion: Serves.
+        challenger: Is on trial; None if nothing is.
+        share: Of the users whom the challenger serves.
+    """
+
+    champion: Predictor
+    challenger: Predictor | None = None
+    share: float = 0.0
 
 
 class Control:
@@ -48,16 +66,19 @@ class Control:
         self, settings: Settings, fallback: Fallback, telemetry: Telemetry, announce: Callable[[Message], None]
     ) -> None:
         self._settings = settings
+        self._store = Store(settings.model_store)
         self._fallback = fallback
         self._telemetry = telemetry
         self._announce = announce
         self._worker = f"{socket.gethostname()}-{uuid4().hex[:8]}"
         self._updates, self._items = settings.topic("model-updates"), settings.topic("item-parameters")
         self._parameters: deque[ItemParameters] = deque()
-        self._arrived: deque[Predictor] = deque(maxlen=1)
+        self._arrived: deque[Live] = deque(maxlen=1)
+        self._live = Live(fallback)
         self._serving: Release | None = None
-        self._wanted: Release | None = None
-        self._refused: Release | None = None
+        self._trying: Release | None = None
+        self._wanted = ModelRollout(name=KNOWLEDGE, decided_at=datetime.now(UTC))
+        self._refused: set[Release] = set()
         self._retry_at = float("inf")
         self._caught_up = threading.Event()
         self._stopping = threading.Event()
@@ -89,8 +110,8 @@ class Control:
         """Return the item parameters that have arrived since."""
         return [self._parameters.popleft() for _ in range(len(self._parameters))]
 
-    def take_predictor(self) -> Predictor | None:
-        """Return the model to serve from now on, None if it is still the same."""
+    def take_live(self) -> "Live | None":
+        """Return what is to be live from now on, None if it is still the same."""
         return self._arrived.popleft() if self._arrived else None
 
     def _run(self) -> None:
@@ -146,50 +167,64 @@ class Control:
             self._telemetry.failed("control")
             return
         if rollout.name == KNOWLEDGE:
-            self._wanted, self._retry_at = rollout.champion, 0.0
+            self._wanted, self._retry_at = rollout, 0.0
 
     def _settle(self) -> None:
-        """Load the announced model if it is another; only the newest announcement counts."""
+        """Load what is announced and not yet live; only the newest announcement counts."""
         if time.monotonic() >= self._retry_at:
             self._retry_at = float("inf")
-            if self._wanted != self._serving:
-                self._swap(self._wanted)
+            self._swap(self._wanted)
         self._caught_up.set()
 
-    def _swap(self, release: Release | None) -> None:
-        if release is None:
-            self._arrived.append(self._fallback)
-        else:
-            try:
-                self._arrived.append(self._load(release))
-            except ArtifactError as error:
-                if release != self._refused:
-                    self._refused = release
-                    log.error("model.refused", version=release.version, reason=str(error))  # noqa: TRY400
-                    self._telemetry.refused()
-                    self._tell(
-                        ModelRefused(
-                            event_id=str(uuid4()), name=KNOWLEDGE, at=datetime.now(UTC),
-                            version=release.version, reason=str(error), worker=self._worker,
-                        )
-                    )  # fmt: skip
-                # The store may only be slow to show the folder: it is looked at again, while the old model serves.
-                self._retry_at = time.monotonic() + _RETRY_S
-                return
-        previous, self._serving = self._serving, release
-        self._tell(
-            ModelSwapped(
-                event_id=str(uuid4()), name=KNOWLEDGE, at=datetime.now(UTC), worker=self._worker,
-                version=release.version if release else None, previous=previous.version if previous else None,
-            )
-        )  # fmt: skip
+    def _swap(self, wanted: ModelRollout) -> None:
+        """Make live what can be loaded of it; what cannot is looked at again, while what there is goes on."""
+        live = Live(self._live.champion, self._live.challenger, wanted.challenger_share)
+        serving, trying = self._serving, self._trying
+        if wanted.champion is None:
+            live, serving = replace(live, champion=self._fallback), None
+        elif wanted.champion != serving and (champion := self._load(wanted.champion, "champion")) is not None:
+            live, serving = replace(live, champion=champion), wanted.champion
+        if wanted.challenger is None or wanted.challenger != trying:
+            live, trying = replace(live, challenger=None), None
+        if wanted.challenger is not None and trying is None:
+            challenger = self._load(wanted.challenger, "challenger")
+            live, trying = replace(live, challenger=challenger), wanted.challenger if challenger is not None else None
+        if live == self._live:
+            return
+        self._live = live
+        self._arrived.append(live)
+        previous, self._serving, self._trying = self._serving, serving, trying
+        if serving != previous:
+            self._tell(
+                ModelSwapped(
+                    event_id=str(uuid4()), name=KNOWLEDGE, at=datetime.now(UTC), worker=self._worker,
+                    version=serving.version if serving else None, previous=previous.version if previous else None,
+                )
+            )  # fmt: skip
 
-    def _load(self, release: Release) -> Dkt:
-        folder = Path(self._settings.model_store) / release.path
-        return load(
-            folder, variant="champion", sha256=release.sha256, max_bytes=self._settings.model_max_bytes,
-            precision=self._settings.model_precision,
-        )  # fmt: skip
+    def _load(self, release: Release, variant: Literal["champion", "challenger"]) -> Dkt | None:
+        """Return the model of a release; None, and all that follows from it, if it is not as it should be."""
+        try:
+            model = load(
+                self._store, release.path, variant=variant, sha256=release.sha256,
+                max_bytes=self._settings.model_max_bytes, precision=self._settings.model_precision,
+            )  # fmt: skip
+        except ArtifactError as error:
+            # The store may be away, or slow to show the folder: it is looked at again, while the old model serves.
+            self._retry_at = time.monotonic() + _RETRY_S
+            if release not in self._refused:
+                self._refused.add(release)
+                log.error("model.refused", version=release.version, variant=variant, reason=str(error))  # noqa: TRY400
+                self._telemetry.refused()
+                self._tell(
+                    ModelRefused(
+                        event_id=str(uuid4()), name=KNOWLEDGE, at=datetime.now(UTC),
+                        version=release.version, reason=str(error), worker=self._worker,
+                    )
+                )  # fmt: skip
+            return None
+        self._refused.discard(release)
+        return model
 
     def _tell(self, event: ModelSwapped | ModelRefused) -> None:
         self._announce(Message("model-events", KNOWLEDGE.encode(), event.model_dump_json().encode()))

@@ -3,18 +3,19 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import structlog
 
 from schemas import Academic, Interaction
-from stream.agents.control import Control
+from stream.agents.control import Control, Live
 from stream.errors import ControlError
 from stream.intake import Accepted, Dead, Limits, dead_letter
 from stream.pipeline import Models, Outcome, Users
 from stream.ports import Clock, Message, ReadModel, Telemetry
-from stream.state.arrays import Records
+from stream.state.arrays import Records, Rows
+from stream.state.beside import new_states
 from stream.state.tables import NameTable, RecordTable
 from stream.transport.engine import stop_now
 from stream.transport.partitioner import Partitioner
@@ -33,7 +34,11 @@ _READ_MODEL_KINDS = {
 
 @dataclass(slots=True)
 class Desk:
-    """Everything that the agents share; `models` is what serves now, exchanged between two batches."""
+    """
+    Everything that the agents share.
+
+    `models` is what serves now, exchanged between two batches, and `beside` keeps the states of what is on trial.
+    """
 
     learners: RecordTable
     academics: RecordTable
@@ -45,7 +50,9 @@ class Desk:
     partition_of: Partitioner
     limits: Limits
     latest_topics: int
+    rebuild_answers: int
     models: Models
+    beside: Rows | None = None
 
     async def ready(self) -> None:
         """
@@ -75,20 +82,33 @@ class Desk:
         if not self.control.is_caught_up:
             return
         self.models.items.update(self.control.take_parameters())
-        predictor = self.control.take_predictor()
-        if predictor is not None:
-            log.info(
-                "model.swapped", version=predictor.identity.version, previous=self.models.predictor.identity.version
-            )
-            self.models = Models(predictor, self.models.fallback, self.models.items, self.models.names)
+        live = self.control.take_live()
+        if live is not None:
+            self._swap(live)
+
+    def _swap(self, live: Live) -> None:
+        before, champion, challenger = self.models, live.champion, live.challenger
+        if challenger is not before.challenger:
+            self.beside = None if challenger is None else Rows(new_states(1, challenger.hidden_size))
+            self.telemetry.challenger(challenger.identity.version if challenger is not None else 0)
+        if champion is not before.predictor:
+            log.info("model.swapped", version=champion.identity.version, previous=before.predictor.identity.version)
             self.telemetry.swapped()
-            self.telemetry.model(predictor.identity.version)
+            self.telemetry.model(champion.identity.version)
+        self.models = replace(before, predictor=champion, challenger=challenger, share=live.share)
 
     def users(self, accepted: Sequence[Accepted[Interaction]] | Sequence[Accepted[Academic]]) -> Users:
         """Return the states of the users of a batch."""
         row = {name: i for i, name in enumerate(dict.fromkeys(a.event.user_id for a in accepted))}
         keys = [name.encode() for name in row]
-        return Users(row, self.learners.get_records(keys), self.academics.get_records(keys))
+        beside = self.beside.gather(keys) if self.beside is not None else None
+        return Users(row, self.learners.get_records(keys), self.academics.get_records(keys), beside)
+
+    def forget(self, users: Sequence[bytes]) -> None:
+        """Drop what is kept of users beside their records."""
+        for user in users:
+            if self.beside is not None:
+                self.beside.remove(user)
 
     def learner(self, user_id: str) -> Records:
         """Return one user's record, `(1,)`."""
@@ -136,9 +156,14 @@ class Desk:
         partitions = [placed[name] for name in outcome.users.row]
         dead = [*dead, *outcome.dead]
 
+        if self.beside is not None and outcome.users.beside is not None:
+            self.beside.scatter(users, partitions, outcome.users.beside)
+
         def undo() -> None:
             table.put_back(users, partitions, before)
             self.names.put_back(names)
+            # Of these answers the challenger's states know more than the records again: they begin anew.
+            self.forget(users)
 
         def confirmed(sent_at: float) -> None:
             self.buried(dead)
@@ -170,7 +195,10 @@ class Desk:
         if outcome.fell_back:
             log.error("inference.failed", answers=outcome.fell_back)
             self.telemetry.fell_back(outcome.fell_back)
-        self.telemetry.observed(outcome.correct, outcome.p_correct, outcome.p_fallback)
+        if outcome.unchallenged:
+            log.error("challenger.failed", answers=outcome.unchallenged)
+            self.telemetry.failed("challenger")
+        self.telemetry.observed(outcome.correct, outcome.p_correct, outcome.p_fallback, outcome.p_challenger)
         for message in outcome.messages:
             kind = _READ_MODEL_KINDS.get(message.topic)
             if kind is not None:

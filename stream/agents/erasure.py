@@ -23,6 +23,8 @@ def handle(records: list[Record], desk: Desk) -> Work:
         *desk.academics.put(users, partitions, academic.erased(academics, offsets)),
     ]
 
+    desk.forget(users)
+
     def undo() -> None:
         desk.learners.put_back(users, partitions, learners)
         desk.academics.put_back(users, partitions, academics)

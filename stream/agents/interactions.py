@@ -18,7 +18,9 @@ def handle(records: list[Record], desk: Desk) -> Work:
     outcome = pipeline.survive(
         accepted,
         before,
-        lambda batch, users: pipeline.interactions(batch, users, desk.models, desk.latest_topics, now),
+        lambda batch, users: pipeline.interactions(
+            batch, users, desk.models, desk.latest_topics, now, desk.rebuild_answers
+        ),
     )
     return desk.work(
         desk.learners,

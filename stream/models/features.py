@@ -110,6 +110,19 @@ class Questions:
     asked_at: NDArray[np.float64]
     parameters: Parameters
 
+    def take(self, rows: NDArray[np.int64], of: NDArray[np.int64]) -> "Questions":
+        """
+        Return some of the questions.
+
+        Args:
+            rows: Which, `(M,)`.
+            of: Whose question each is, `(M,)`: their users may be another selection of records.
+        """
+        return Questions(
+            of, self.item[rows], self.topic[rows], self.skills[rows], self.level[rows], self.asked_at[rows],
+            self.parameters.take(rows),
+        )  # fmt: skip
+
 
 def features(records: Records, questions: Questions, belief: Belief) -> NDArray[np.float32]:
     """

@@ -6,7 +6,7 @@ its topic at its difficulty, that for its topic, and that for the population.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -50,6 +50,10 @@ class Parameters:
     time_sigma: NDArray[np.float32]
     answers: NDArray[np.float32]
     rate: NDArray[np.float32]
+
+    def take(self, rows: NDArray[np.int64]) -> "Parameters":
+        """Return those of some of the questions."""
+        return Parameters(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -104,19 +104,18 @@ class RecordStore(Protocol):
         """Forget every user of a partition."""
 
 
-class ArrayStore:
+class Rows:
     """
-    A `RecordStore` in memory.
+    One record of each user, in memory.
 
     Args:
-        layout: Of the records.
+        empty: The record of a user who has none, `(1,)`.
         block_rows: Rows by which it grows.
     """
 
-    def __init__(self, layout: Layout, block_rows: int = BLOCK_ROWS) -> None:
-        self.layout = layout
+    def __init__(self, empty: Records, block_rows: int = BLOCK_ROWS) -> None:
         self._block_rows = block_rows
-        self._empty = layout.empty(1)
+        self._empty = empty
         self._blocks: list[Records] = []
         self._rows: dict[bytes, int] = {}
         self._users: list[bytes | None] = []
@@ -161,6 +160,61 @@ class ArrayStore:
         for block, places, within in self._by_block(rows):
             put(self._blocks[block], within, take(records, places))
 
+    def drop(self, partition: int) -> None:
+        """Forget every user of a partition."""
+        for user in self.users(partition):
+            self.remove(user)
+
+    def remove(self, user: bytes) -> None:
+        """Forget a user."""
+        row = self._rows.pop(user, None)
+        if row is not None:
+            self._users[row] = None
+            self._partitions[row] = -1
+            self._free.append(row)
+
+    def _add(self, user: bytes, partition: int) -> int:
+        if self._free:
+            row = self._free.pop()
+            self._users[row] = user
+        else:
+            row = len(self._users)
+            self._users.append(user)
+            if row == len(self._blocks) * self._block_rows:
+                self._blocks.append(np.empty(self._block_rows, self._empty.dtype))
+                self._partitions = np.concatenate([self._partitions, np.full(self._block_rows, -1, np.int32)])
+        self._partitions[row] = partition
+        self._rows[user] = row
+        return row
+
+    def _by_block(self, rows: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+        """Return, for each block that is needed, places in the batch and rows within the block."""
+        there = np.flatnonzero(rows >= 0)
+        if len(self._blocks) <= 1 or not len(there):
+            return [(0, there, rows[there])] if len(there) else []
+        block, within = np.divmod(rows[there], self._block_rows)
+        if len(self._blocks) <= _MOST_BLOCKS_AT_ONCE:
+            chosen = [(b, block == b) for b in range(len(self._blocks))]
+            return [(b, there[mask], within[mask]) for b, mask in chosen if mask.any()]
+        order = np.argsort(block, kind="stable")
+        ends = np.flatnonzero(np.append(np.diff(block[order]), 1)) + 1
+        parts = np.split(order, ends[:-1])
+        return [(int(block[part[0]]), there[part], within[part]) for part in parts]
+
+
+class ArrayStore(Rows):
+    """
+    A `RecordStore` in memory.
+
+    Args:
+        layout: Of the records.
+        block_rows: Rows by which it grows.
+    """
+
+    def __init__(self, layout: Layout, block_rows: int = BLOCK_ROWS) -> None:
+        super().__init__(layout.empty(1), block_rows)
+        self.layout = layout
+
     def restore(self, partition: int, users: Sequence[bytes], values: Sequence[bytes | None]) -> list[bytes]:
         """Take over a part of a partition's changelog; see `RecordStore`."""
         outdated: dict[bytes, None] = {}
@@ -173,7 +227,7 @@ class ArrayStore:
                 if is_outdated:
                     outdated[user] = None
             if end < len(values):
-                self._remove(users[end])
+                self.remove(users[end])
                 outdated.pop(users[end], None)
             start = end + 1
         return list(outdated)
@@ -197,43 +251,3 @@ class ArrayStore:
         names = list(distinct)
         self.scatter(names, [partition] * len(names), both[best])
         yield from zip(names, (best != last).tolist(), strict=True)
-
-    def drop(self, partition: int) -> None:
-        """Forget every user of a partition."""
-        for user in self.users(partition):
-            self._remove(user)
-
-    def _add(self, user: bytes, partition: int) -> int:
-        if self._free:
-            row = self._free.pop()
-            self._users[row] = user
-        else:
-            row = len(self._users)
-            self._users.append(user)
-            if row == len(self._blocks) * self._block_rows:
-                self._blocks.append(np.empty(self._block_rows, self._empty.dtype))
-                self._partitions = np.concatenate([self._partitions, np.full(self._block_rows, -1, np.int32)])
-        self._partitions[row] = partition
-        self._rows[user] = row
-        return row
-
-    def _remove(self, user: bytes) -> None:
-        row = self._rows.pop(user, None)
-        if row is not None:
-            self._users[row] = None
-            self._partitions[row] = -1
-            self._free.append(row)
-
-    def _by_block(self, rows: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-        """Return, for each block that is needed, places in the batch and rows within the block."""
-        there = np.flatnonzero(rows >= 0)
-        if len(self._blocks) <= 1 or not len(there):
-            return [(0, there, rows[there])] if len(there) else []
-        block, within = np.divmod(rows[there], self._block_rows)
-        if len(self._blocks) <= _MOST_BLOCKS_AT_ONCE:
-            chosen = [(b, block == b) for b in range(len(self._blocks))]
-            return [(b, there[mask], within[mask]) for b, mask in chosen if mask.any()]
-        order = np.argsort(block, kind="stable")
-        ends = np.flatnonzero(np.append(np.diff(block[order]), 1)) + 1
-        parts = np.split(order, ends[:-1])
-        return [(int(block[part[0]]), there[part], within[part]) for part in parts]

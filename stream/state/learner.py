@@ -6,7 +6,7 @@ a batch copies each record once or twice, and not at every step: callers hand ov
 How a record is stored is `stream.state.codec`'s; what is learned from an answer is `stream.models`'.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
@@ -210,6 +210,10 @@ class Answers:
     response_time_s: NDArray[np.float32]
     at: NDArray[np.float64]
 
+    def take(self, rows: NDArray[np.int64]) -> "Answers":
+        """Return some of the answers."""
+        return Answers(*(getattr(self, field.name)[rows] for field in fields(self)))
+
     def asked_at(self, last_at: NDArray[np.float64]) -> NDArray[np.float64]:
         """
         Return when the items were asked, in seconds since the epoch: the answers' moments less their response times.
@@ -300,6 +304,51 @@ def remember_answers(records: Records, answers: Answers) -> None:
         who = further[:, column].nonzero()[0]
         kind = np.full(len(who), IS_SKILL, np.uint8)
         _count_concepts(records, who, answers.skills[who, column], kind, counted[who], time_s[who], at[who])
+
+
+def correct_answers(
+    records: Records,
+    rows: NDArray[np.int64],
+    event: NDArray[np.uint64],
+    correct: NDArray[np.bool_],
+    concepts: NDArray[np.uint64],
+) -> NDArray[np.bool_]:
+    """
+    Give one remembered answer of each user of `rows` another outcome, in place, and return whether it had another.
+
+    Counts of right answers follow, and the hidden state is marked to be rebuilt from the remembered answers. Ability
+    stays: one answer among many hardly moves it. An answer that is no longer remembered stays as it was.
+
+    Args:
+        records: Users, `(U,)`.
+        rows: Whose answer it is, each user at most once, `(B,)`.
+        event: Hashes of the answers' event ids, `(B,)`.
+        correct: What the outcomes are now, `(B,)`.
+        concepts: Keys of topic and skills, each once, 0 where a row has fewer, `(B, C)`.
+    """
+    known = records["answer_id"][rows] == id48(event)[:, None]
+    is_known = known.all(axis=2)  # (B, R)
+    place = is_known.argmax(axis=1)
+    flags = records["answer_flags"][rows, place]
+    changed: NDArray[np.bool_] = is_known.any(axis=1) & (((flags & _CORRECT) > 0) != correct)
+    who, at, now = rows[changed], place[changed], correct[changed]
+    flags = flags[changed]
+    records["answer_flags"][who, at] = np.where(now, flags | _CORRECT, flags & ~np.uint8(_CORRECT))
+    step = np.where(now, 1, -1)
+    records["correct"][who] += step.astype(np.uint32)
+    level = (flags >> 2).astype(np.int64) - 1
+    of_level = level >= 0
+    records["level_correct"][who[of_level], level[of_level]] += step[of_level].astype(np.uint32)
+    for column in concepts[changed].T:
+        held, is_met = find_concepts(records["concept"][who], column)
+        is_met &= column != 0
+        one, where = who[is_met], held[is_met]
+        # It may have been forgotten and met again since, or halved.
+        most = records["concept_answers"][one, where].astype(np.int64)
+        moved = records["concept_correct"][one, where].astype(np.int64) + step[is_met]
+        records["concept_correct"][one, where] = np.clip(moved, 0, most)
+    records["hidden_format"][who] = 0
+    return changed
 
 
 def _columns(*columns: NDArray[Any]) -> NDArray[np.uint32]:

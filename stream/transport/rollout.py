@@ -7,12 +7,13 @@ The worker follows the same topic in `stream.agents.control`.
 import time
 from collections.abc import Callable
 from datetime import datetime
+from uuid import uuid4
 
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from pydantic import ValidationError
 
-from schemas import ModelRollout, Release
+from schemas import LearnRequested, ModelRollout
 from stream.errors import UserError
 from stream.models.dkt import KNOWLEDGE
 from stream.settings import Settings
@@ -92,21 +93,15 @@ def parse(value: bytes) -> ModelRollout | None:
     return rollout if rollout.name == KNOWLEDGE else None
 
 
-def announce(
-    outbox: KafkaOutbox, settings: Settings, champion: Release | None, previous: Release | None, now: datetime
-) -> ModelRollout:
-    """
-    Say which model should serve: every worker reads it, also those that start later.
-
-    Args:
-        outbox: Takes it; it is confirmed when this returns.
-        settings: Topics.
-        champion: None for the fallback.
-        previous: What served until now.
-        now: Stamped on it.
-    """
-    rollout = ModelRollout(name=KNOWLEDGE, champion=champion, previous=previous, decided_at=now)
+def announce(outbox: KafkaOutbox, settings: Settings, rollout: ModelRollout) -> None:
+    """Say what should serve: every worker reads it, also those that start later. Confirmed when this returns."""
     topic = settings.topic("model-updates")
-    outbox.send(topic, key=KNOWLEDGE.encode(), value=rollout.model_dump_json().encode())
+    outbox.send(topic, key=rollout.name.encode(), value=rollout.model_dump_json().encode())
     outbox.flush_now()
-    return rollout
+
+
+def ask_to_learn(outbox: KafkaOutbox, settings: Settings, now: datetime) -> None:
+    """Ask the trainer for an update at once. Confirmed when this returns."""
+    request = LearnRequested(event_id=str(uuid4()), name=KNOWLEDGE, at=now)
+    outbox.send(settings.topic("model-events"), key=KNOWLEDGE.encode(), value=request.model_dump_json().encode())
+    outbox.flush_now()
