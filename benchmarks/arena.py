@@ -28,8 +28,10 @@ from benchmarks import load, models
 from benchmarks.environments import CACHE
 from benchmarks.spec import JobName, Spec
 from benchmarks.systems import System
+from schemas import ModelRollout
 from stream.models.artifacts import release
 from stream.models.dkt import KNOWLEDGE
+from stream.models.store import Store
 from stream.settings import Settings
 from stream.transport import rollout, topics
 from stream.transport.outbox import KafkaOutbox
@@ -132,7 +134,9 @@ def prepared(stage: Stage, system: System, job: JobName) -> Iterator[Spec]:
     settings = settings_of(stage, spec)
     topics.ensure(settings)
     outbox = KafkaOutbox(settings)
-    rollout.announce(outbox, settings, release(stage.store, KNOWLEDGE, models.VERSION), None, datetime.now(UTC))
+    champion = release(Store(str(stage.store)), KNOWLEDGE, models.VERSION)
+    decided = ModelRollout(name=KNOWLEDGE, champion=champion, decided_at=datetime.now(UTC))
+    rollout.announce(outbox, settings, decided)
     outbox.close()
     try:
         yield spec

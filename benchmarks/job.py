@@ -25,6 +25,7 @@ from stream.models.dkt import KNOWLEDGE
 from stream.models.fallback import Fallback
 from stream.models.items import ItemTable
 from stream.models.runtime import Graph
+from stream.models.store import Store
 from stream.pipeline import Models, Users
 from stream.ports import Message, Record
 from stream.state import academic, codec
@@ -75,7 +76,7 @@ class FullJob:
     """
 
     def __init__(self, artifact: Path, partitions: int) -> None:
-        predictor = load(artifact, variant="champion")
+        predictor = load(Store(str(artifact.parent)), artifact.name, variant="champion")
         self._models = Models(predictor, Fallback(KNOWLEDGE), ItemTable(), Names())
         self._partition_of = Partitioner(partitions)
 

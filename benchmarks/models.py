@@ -16,8 +16,10 @@ from stream.learning.network import Network, Shape
 from stream.learning.publication import Publication, publish
 from stream.models.artifacts import Span
 from stream.models.dkt import KNOWLEDGE
+from stream.models.store import Store
 
 VERSION = 1
+LINEAGE = "lstm-bench-1"
 _EMBEDDING = 64
 _SEED = 7
 
@@ -26,13 +28,18 @@ def make_full(store: Path) -> Path:
     """Return the folder of the artifact in a model store; it is written if it is not there."""
     folder = store / KNOWLEDGE / f"v{VERSION}"
     if not folder.exists():
-        torch.manual_seed(_SEED)
-        network = Network(Shape())
-        nn.init.normal_(network.out.weight, std=0.3)
-        nn.init.normal_(network.out.bias, std=0.3)
-        about = Publication(KNOWLEDGE, VERSION, "lstm-bench-1", SKILLS, Span(answers=0, users=0), {"logloss": 0.5})
-        publish(network, folder, about)
+        make_version(store, VERSION)
     return folder
+
+
+def make_version(store: Path, version: int, lineage: str = LINEAGE) -> None:
+    """Write a version of the worker's network into a model store, with weights of its own."""
+    torch.manual_seed(_SEED + version - VERSION)
+    network = Network(Shape())
+    nn.init.normal_(network.out.weight, std=0.3)
+    nn.init.normal_(network.out.bias, std=0.3)
+    about = Publication(KNOWLEDGE, version, lineage, SKILLS, Span(answers=0, users=0), {"logloss": 0.5})
+    publish(network, Store(str(store)), Store.folder_of(KNOWLEDGE, version), about)
 
 
 class CoreStep(nn.Module):

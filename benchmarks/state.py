@@ -35,6 +35,7 @@ from stream.models.artifacts import load as load_artifact
 from stream.models.dkt import KNOWLEDGE
 from stream.models.fallback import Fallback
 from stream.models.items import ItemTable
+from stream.models.store import Store
 from stream.pipeline import Models, Users
 from stream.ports import Record
 from stream.state import academic, codec
@@ -122,7 +123,7 @@ def _records(events: list[tuple[bytes, bytes]], partition_of: Partitioner, offse
 
 def users(on: Stage, rounds: int) -> dict[str, float]:
     """Return microseconds of an event by users in the state, of whom any may answer, and their ratio."""
-    predictor = load_artifact(on.artifact, variant="champion")
+    predictor = load_artifact(Store(str(on.artifact.parent)), on.artifact.name, variant="champion")
     models = Models(predictor, Fallback(KNOWLEDGE), ItemTable(), Names())
     job, partition_of = FullJob(on.artifact, PARTITIONS), Partitioner(PARTITIONS)
     states = codec.decode_learners(_variants(_state_after(job, HISTORIES[0], partition_of)), REMEMBERED)

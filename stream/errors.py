@@ -6,6 +6,7 @@ What can go wrong, one class for each reaction.
     │   ├── BadAnswersFile   a file of past answers that cannot be read
     │   └── BadTopics        topics that do not fit the settings
     ├── ArtifactError        a model that must not serve: it is kept out, the old one goes on
+    ├── StoreError           the store of models cannot be listed or written: that is not done, and all else goes on
     ├── InferenceError       a model that failed on a batch: the fallback answers
     └── FatalError           the process must stop before it commits; the supervisor restarts it
         ├── DeliveryError    Kafka did not take what we sent
@@ -37,6 +38,10 @@ class BadTopics(UserError):
 
 class ArtifactError(StreamError):
     """A model was refused: its digest, operators, inputs or golden outputs are wrong. The old model serves."""
+
+
+class StoreError(StreamError):
+    """The store of models, or the replay buffer, could not be read or written. What serves goes on; mend the place."""
 
 
 class InferenceError(StreamError):

@@ -19,6 +19,7 @@ from stream.learning.search import needs_optuna, search
 from stream.learning.tracking import Run, make_folder, tracked
 from stream.models.artifacts import Span
 from stream.models.dkt import KNOWLEDGE
+from stream.models.store import Store
 
 _HELD_OUT = 10
 """One in so many users is held out: they say when training is over."""
@@ -43,6 +44,7 @@ def train_file(
 
     Raises:
         UserError: If the file cannot be read, is too small, `out` exists already, or the search lacks Optuna.
+        StoreError: If the artifact could not be written.
     """
     if out.exists():
         raise UserError(f"{out}: exists already; choose another folder for --out")
@@ -84,7 +86,7 @@ def train_file(
         about = Publication(
             KNOWLEDGE, version, state_format, history.names, span, fitted.figures, asdict(chosen), validation
         )
-        publish(fitted.network, out, about)
+        publish(fitted.network, Store(str(out.parent)), out.name, about)
         run.artifact = out
     return fitted.figures
 

@@ -5,20 +5,15 @@ Where a form with weights of 8 bits was found good enough, `model-int8.onnx` and
 
 Files are read as bytes, checked, and only then handed to onnxruntime; nothing is unpickled. What is checked: the
 manifest's digest against the announcement, each file's digest and size, the operators, that no tensor lies outside
-the file, the inputs and outputs, and that the graph gives the golden outputs. Writing is atomic: a folder appears
-whole or not at all.
+the file, the inputs and outputs, and that the graph gives the golden outputs. Where they are kept is
+`stream.models.store`'s.
 """
 
 import hashlib
 import io
-import os
-import shutil
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -31,9 +26,10 @@ from stream.models import features
 from stream.models.dkt import INPUTS, OUTPUTS, Dkt
 from stream.models.onnx_file import check_model
 from stream.models.runtime import Graph
+from stream.models.store import MANIFEST, Store
 from stream.ports import Identity
 
-MODEL, MANIFEST, GOLDEN, WEIGHTS, CARD = "model.onnx", "manifest.json", "golden.npz", "weights.npz", "card.md"
+MODEL, GOLDEN, WEIGHTS, CARD = "model.onnx", "golden.npz", "weights.npz", "card.md"
 MODEL_INT8, GOLDEN_INT8 = "model-int8.onnx", "golden-int8.npz"
 GOLDEN_TOLERANCE = 1e-3
 """Largest difference from the golden outputs: kernels differ in the last digits between machines."""
@@ -80,7 +76,8 @@ def digest(content: bytes) -> str:
 
 
 def load(
-    folder: Path,
+    store: Store,
+    path: str,
     *,
     variant: Literal["champion", "challenger"],
     sha256: str | None = None,
@@ -88,10 +85,11 @@ def load(
     precision: Precision = "fp32",
 ) -> Dkt:
     """
-    Return the model in a folder.
+    Return the model of an artifact.
 
     Args:
-        folder: The artifact.
+        store: Where models are kept.
+        path: Of the artifact there, such as `knowledge/v7`.
         variant: The part that the model is to play.
         sha256: Digest of the manifest, as announced; None where there is no announcement.
         max_bytes: Largest model file.
@@ -100,81 +98,76 @@ def load(
     Raises:
         ArtifactError: If anything is not as it should be; the message says what.
     """
-    manifest = read_manifest(folder, sha256)
+    manifest = read_manifest(store, path, sha256)
     is_small = precision == "int8" and MODEL_INT8 in manifest.files
     name, golden = (MODEL_INT8, GOLDEN_INT8) if is_small else (MODEL, GOLDEN)
-    model = _read(folder, name, manifest, max_bytes)
+    model = _read(store, path, name, manifest, max_bytes)
     check_model(model)
     try:
         graph = Graph(model)
     except Exception as error:  # onnxruntime's classes share no base but Exception
-        raise ArtifactError(f"{folder / name}: expected a graph that onnxruntime loads, found: {error}") from error
+        place = store.place(f"{path}/{name}")
+        raise ArtifactError(f"{place}: expected a graph that onnxruntime loads, found: {error}") from error
     dkt = Dkt(graph, Identity(manifest.name, manifest.version, variant, manifest.state_format), manifest.skills)
-    _check_golden(graph, _read(folder, golden, manifest, max_bytes))
+    _check_golden(graph, _read(store, path, golden, manifest, max_bytes))
     return dkt
 
 
-def read_manifest(folder: Path, sha256: str | None = None) -> Manifest:
+def read_manifest(store: Store, path: str, sha256: str | None = None) -> Manifest:
     """
     Return an artifact's manifest.
 
     Raises:
         ArtifactError: If it is absent, not of this form, has another digest, or was made for other features.
     """
-    content = _bytes(folder / MANIFEST, _MANIFEST_MAX_BYTES)
-    if sha256 is not None and digest(content) != sha256:
-        raise ArtifactError(f"{folder / MANIFEST}: expected the announced digest {sha256}, found {digest(content)}")
+    return _read_manifest(store, path, sha256)[0]
+
+
+def _read_manifest(store: Store, path: str, sha256: str | None) -> tuple[Manifest, str]:
+    """Return an artifact's manifest, and its digest."""
+    place = store.place(f"{path}/{MANIFEST}")
+    content = store.read(f"{path}/{MANIFEST}", _MANIFEST_MAX_BYTES)
+    found = digest(content)
+    if sha256 is not None and found != sha256:
+        raise ArtifactError(f"{place}: expected the announced digest {sha256}, found {found}")
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
-        raise ArtifactError(f"{folder / MANIFEST}: not a manifest: {error}") from error
+        raise ArtifactError(f"{place}: not a manifest: {error}") from error
     if manifest.feature_version != features.VERSION or manifest.features != features.NAMES:
         raise ArtifactError(
-            f"{folder}: expected features of version {features.VERSION}, "
+            f"{store.place(path)}: expected features of version {features.VERSION}, "
             f"found version {manifest.feature_version}; train it again"
         )
-    return manifest
+    return manifest, found
 
 
-def release(store: Path, name: str, version: int) -> Release:
+def release(store: Store, name: str, version: int) -> Release:
     """
     Return the announcement of a version in the store.
 
     Raises:
         ArtifactError: If it is not there, or is another version than its folder says.
     """
-    folder = store / name / f"v{version}"
-    manifest = read_manifest(folder)
+    path = store.folder_of(name, version)
+    manifest, sha256 = _read_manifest(store, path, None)
     if (manifest.name, manifest.version) != (name, version):
-        raise ArtifactError(f"{folder}: expected {name} version {version}, found {manifest.name} {manifest.version}")
-    return Release(
-        version=version,
-        sha256=digest((folder / MANIFEST).read_bytes()),
-        path=folder.relative_to(store).as_posix(),
-        state_format=manifest.state_format,
-    )
+        raise ArtifactError(
+            f"{store.place(path)}: expected {name} version {version}, found {manifest.name} {manifest.version}"
+        )
+    return Release(version=version, sha256=sha256, path=path, state_format=manifest.state_format)
 
 
-def read_weights(folder: Path, manifest: Manifest) -> dict[str, NDArray[np.float32]]:
+def read_weights(store: Store, path: str, manifest: Manifest) -> dict[str, NDArray[np.float32]]:
     """Return an artifact's weights by name, for a warm start; raises `ArtifactError` like `load`."""
-    return _arrays(_read(folder, WEIGHTS, manifest, 1 << 31))
+    return _arrays(_read(store, path, WEIGHTS, manifest, 1 << 31))
 
 
-def _bytes(path: Path, max_bytes: int) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise ArtifactError(f"{path}: expected at most {max_bytes} bytes, found {size} (STREAM_MODEL_MAX_BYTES)")
-        return path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _read(folder: Path, name: str, manifest: Manifest, max_bytes: int) -> bytes:
-    content = _bytes(folder / name, max_bytes)
+def _read(store: Store, path: str, name: str, manifest: Manifest, max_bytes: int) -> bytes:
+    content = store.read(f"{path}/{name}", max_bytes)
     expected = manifest.files.get(name)
     if digest(content) != expected:
-        raise ArtifactError(f"{folder / name}: expected digest {expected}, found {digest(content)}")
+        raise ArtifactError(f"{store.place(f'{path}/{name}')}: expected digest {expected}, found {digest(content)}")
     return content
 
 
@@ -215,27 +208,3 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
-
-
-@contextmanager
-def publishing(folder: Path) -> Iterator[Path]:
-    """
-    Give a temporary folder beside `folder` that takes its name when the block ends well, and vanishes when it does not.
-
-    Raises:
-        ArtifactError: If `folder` exists already: an artifact is never written over.
-    """
-    if folder.exists():
-        raise ArtifactError(f"{folder}: exists already; choose another place")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield temporary
-        for path in temporary.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        temporary.chmod(0o755)
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise

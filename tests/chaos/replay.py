@@ -7,7 +7,6 @@ Whatever depends on how the core is called stands here; no Kafka.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from stream.models.artifacts import load
 from stream.models.dkt import KNOWLEDGE
 from stream.models.fallback import Fallback
 from stream.models.items import ItemTable
+from stream.models.store import Store
 from stream.pipeline import Models, Users
 from stream.ports import Message, Record
 from stream.settings import Settings
@@ -62,9 +62,9 @@ class Core:
         self._settings = settings
         fallback = Fallback(KNOWLEDGE)
         champion = None if rollout is None else rollout.champion
-        folder = Path(settings.model_store)
+        store = Store(settings.model_store)
         predictor = (
-            fallback if champion is None else load(folder / champion.path, variant="champion", sha256=champion.sha256)
+            fallback if champion is None else load(store, champion.path, variant="champion", sha256=champion.sha256)
         )
         items = ItemTable()
         items.update(parameters)

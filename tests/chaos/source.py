@@ -6,10 +6,11 @@ from itertools import islice
 
 from confluent_kafka import KafkaError, Producer
 
-from schemas import Release, parameters_key
+from schemas import ModelRollout, Release, parameters_key
 from stream.learning.publication import Publication, publish
 from stream.models.artifacts import Span, release
 from stream.models.dkt import KNOWLEDGE
+from stream.models.store import Store
 from stream.settings import Settings
 from stream.transport import rollout
 from stream.transport.clients import client_config
@@ -73,7 +74,8 @@ def freeze(settings: Settings) -> None:
     # Nothing runs yet that a late message could harm, and a broker that has just started may be slow.
     outbox = KafkaOutbox(settings.model_copy(update={"session_timeout_s": 60.0}))
     try:
-        rollout.announce(outbox, settings, _frozen_model(settings), None, datetime.now(UTC))
+        decided = ModelRollout(name=KNOWLEDGE, champion=_frozen_model(settings), decided_at=datetime.now(UTC))
+        rollout.announce(outbox, settings, decided)
         for known in item_parameters():
             value = known.model_dump_json().encode()
             outbox.send(settings.topic("item-parameters"), key=parameters_key(known), value=value)
@@ -84,7 +86,7 @@ def freeze(settings: Settings) -> None:
 
 def _frozen_model(settings: Settings) -> Release:
     """Write a network of random weights, which knows most of the topics, into the store."""
-    folder = settings.model_store / KNOWLEDGE / "v1"
+    store = Store(settings.model_store)
     about = Publication(KNOWLEDGE, 1, "lstm-chaos-1", TOPICS[:-3], Span(answers=0, users=0), {"logloss": 0.5})
-    publish(networks.random_network(), folder, about)
-    return release(settings.model_store, KNOWLEDGE, 1)
+    publish(networks.random_network(), store, store.folder_of(KNOWLEDGE, 1), about)
+    return release(store, KNOWLEDGE, 1)

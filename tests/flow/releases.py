@@ -1,29 +1,51 @@
 """Models for the flow's tests, announced as the trainer would, without learning: random weights will do."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
-from schemas import Release
+from schemas import ModelRollout, Release
 from stream.learning.publication import Publication, publish
-from stream.models.artifacts import Span, release
+from stream.models.artifacts import MODEL, Span, release
 from stream.models.dkt import KNOWLEDGE
+from stream.models.store import Store
 from stream.transport import rollout
 from stream.transport.outbox import KafkaOutbox
 from tests import networks
 from tests.flow.system import System
 
 
-def make_release(system: System, version: int) -> Release:
-    """Write an artifact into the system's model store, and return what would announce it."""
-    store = system.settings.model_store
-    folder = store / KNOWLEDGE / f"v{version}"
+def make_release(
+    system: System, version: int, *, lineage: str | None = None, skills: tuple[str, ...] = ("fractions",)
+) -> Release:
+    """
+    Write an artifact into the system's model store, and return what would announce it.
+
+    Args:
+        system: Whose store it is.
+        version: Its, from 1.
+        lineage: Its state format; one of its own if not given.
+        skills: That it knows: versions that know others say other things.
+    """
+    store = Store(system.settings.model_store)
     about = Publication(
-        KNOWLEDGE, version, f"lstm-test-{version}", ("fractions",), Span(answers=0, users=0), {"logloss": 0.5}
+        KNOWLEDGE, version, lineage or f"lstm-test-{version}", skills, Span(answers=0, users=0), {"logloss": 0.5}
     )
-    publish(networks.random_network(), folder, about)
+    publish(networks.random_network(), store, store.folder_of(KNOWLEDGE, version), about)
     return release(store, KNOWLEDGE, version)
 
 
-def announce(system: System, champion: Release | None) -> None:
-    """Say that a release should serve, or the fallback."""
+def damage(system: System, release: Release) -> None:
+    """Change one byte in the middle of a release's model; a second time, change it back."""
+    model = Path(system.settings.model_store) / release.path / MODEL
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+
+
+def announce(system: System, champion: Release | None, challenger: Release | None = None, share: float = 0.0) -> None:
+    """Say that a release should serve, or the fallback, and perhaps that another is on trial."""
     settings = system.settings
-    rollout.announce(KafkaOutbox(settings), settings, champion, None, datetime.now(UTC))
+    decided = ModelRollout(
+        name=KNOWLEDGE, champion=champion, challenger=challenger, challenger_share=share, decided_at=datetime.now(UTC)
+    )
+    rollout.announce(KafkaOutbox(settings), settings, decided)

@@ -64,6 +64,7 @@ class System:
                 "topic_prefix": self.prefix,
                 "partitions": PARTITIONS,
                 "model_store": self.folder / "models",
+                "buffer": self.folder / "buffer.sqlite",
                 "session_timeout_s": 6.0,
                 "fetch_max_wait_ms": 50,
                 "commit_interval_s": 0.2,
@@ -78,9 +79,7 @@ class System:
 
     def environment(self, name: str) -> dict[str, str]:
         """Return the variables of one process."""
-        values = (
-            self.settings.model_dump(exclude_defaults=True) | {"model_store": self.folder / "models"} | self.options
-        )
+        values = self.settings.model_dump(exclude_defaults=True) | self.options
         port = self.ports.setdefault(name, free_ports(1)[0])
         values |= {"worker_metrics_port": port, "trainer_metrics_port": port}
         return {f"STREAM_{key.upper()}": text_of(value) for key, value in values.items()}

@@ -15,6 +15,7 @@ from stream.learning.update import NotFiniteError
 from stream.models.artifacts import CARD, GOLDEN_INT8, MODEL, MODEL_INT8, load, read_manifest
 from tests import networks
 from tests.learning.test_evaluation import simulated
+from tests.stores import at
 
 SMALL = Recipe(seed=3, epochs=2)
 
@@ -43,7 +44,7 @@ def test_a_file_becomes_an_artifact(answers: Path) -> None:
     """It loads in both precisions, says what it was made from, and the record names it."""
     figures = train(answers)
     folder = answers.parent / "v3"
-    manifest = read_manifest(folder)
+    manifest = read_manifest(*at(folder))
     assert (manifest.version, manifest.trained_on.users, len(manifest.skills)) == (3, 90, 8)
     assert manifest.trained_on.first_at is not None
     assert manifest.trained_on.first_at < (manifest.trained_on.last_at or "")
@@ -53,7 +54,7 @@ def test_a_file_becomes_an_artifact(answers: Path) -> None:
     assert {MODEL_INT8, GOLDEN_INT8, CARD} <= set(manifest.files)
     assert (folder / MODEL_INT8).stat().st_size < (folder / MODEL).stat().st_size / 3
     for precision in ("fp32", "int8"):
-        assert load(folder, variant="champion", precision=precision).identity.version == 3
+        assert load(*at(folder), variant="champion", precision=precision).identity.version == 3
     card = (folder / CARD).read_text("utf-8")
     assert "# knowledge, version 3" in card
     assert f"| auc | {figures['auc']:.6g} |" in card
@@ -87,7 +88,7 @@ def test_a_search_keeps_the_best(answers: Path) -> None:
     assert any(record["parameters"]["hidden"] == 64 for record in tried)
     (published,) = [record for record in found if record["artifact"]]
     assert published["parameters"] == min(tried, key=lambda record: record["figures"]["logloss"])["parameters"]
-    load(answers.parent / "v3", variant="champion")
+    load(*at(answers.parent / "v3"), variant="champion")
 
 
 def test_a_search_without_optuna_is_a_clear_sentence(answers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +128,7 @@ def test_trainings_of_one_file_do_not_read_each_others_states(answers: Path) -> 
     formats = []
     for rate in (0.001, 0.002):
         train(answers, Recipe(seed=3, epochs=1, learning_rate=rate))
-        formats.append(read_manifest(answers.parent / "v3").state_format)
+        formats.append(read_manifest(*at(answers.parent / "v3")).state_format)
         shutil.rmtree(answers.parent / "v3")
     assert formats[0] != formats[1]
 

@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 
 from stream.errors import ArtifactError
 from stream.learning.publication import Publication, publish
-from stream.models import artifacts, features
+from stream.models import features
 from stream.models.artifacts import (
     CARD,
     GOLDEN,
-    MANIFEST,
     MODEL,
     WEIGHTS,
     Span,
@@ -30,7 +29,9 @@ from stream.models.artifacts import (
     read_weights,
 )
 from stream.models.onnx_file import check_model
+from stream.models.store import MANIFEST
 from tests import networks
+from tests.stores import at
 from tests.worlds import TOPIC_NAMES
 
 FILES = (MODEL, MANIFEST, GOLDEN, WEIGHTS)
@@ -41,7 +42,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an artifact as `publish` leaves it; tests copy it before they change it."""
     folder = tmp_path_factory.mktemp("models") / "knowledge-1"
     about = Publication("knowledge", 1, "lstm-test", TOPIC_NAMES, Span(answers=0, users=0), {"logloss": 0.5})
-    publish(networks.random_network(), folder, about)
+    publish(networks.random_network(), *at(folder), about)
     return folder
 
 
@@ -59,8 +60,8 @@ def change_manifest(folder: Path, **changes: Any) -> None:
 
 def read_all(folder: Path, sha256: str | None = None) -> None:
     """Read an artifact as those do who serve it and who train on from it."""
-    load(folder, variant="champion", sha256=sha256)
-    read_weights(folder, read_manifest(folder))
+    load(*at(folder), variant="champion", sha256=sha256)
+    read_weights(*at(folder), read_manifest(*at(folder)))
 
 
 def replace_file(folder: Path, name: str, content: bytes) -> None:
@@ -72,7 +73,7 @@ def replace_file(folder: Path, name: str, content: bytes) -> None:
 
 def test_what_is_published_is_loaded(published: Path) -> None:
     """An artifact loads with its identity, and holds its files and nothing else."""
-    dkt = load(published, variant="champion", sha256=digest((published / MANIFEST).read_bytes()))
+    dkt = load(*at(published), variant="champion", sha256=digest((published / MANIFEST).read_bytes()))
     assert (dkt.identity.version, dkt.identity.variant, dkt.identity.state_format) == (1, "champion", "lstm-test")
     assert sorted(path.name for path in published.iterdir()) == sorted((*FILES, CARD))
     assert list(published.parent.iterdir()) == [published]
@@ -80,7 +81,7 @@ def test_what_is_published_is_loaded(published: Path) -> None:
 
 def test_weights_come_back(published: Path) -> None:
     """The weights for a warm start are those of the network."""
-    found = read_weights(published, read_manifest(published))
+    found = read_weights(*at(published), read_manifest(*at(published)))
     for name, tensor in networks.random_network().state_dict().items():
         np.testing.assert_array_equal(found[name], tensor.numpy())
 
@@ -133,22 +134,22 @@ def test_an_absent_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for folder in (tmp_path / "none", tmp_path / "file"):
         with pytest.raises(ArtifactError, match="cannot be read"):
-            load(folder, variant="champion")
+            load(*at(folder), variant="champion")
 
 
 def test_too_large_a_model_is_refused_unread(published: Path) -> None:
     """The size is looked at first, and the sentence names the setting."""
     with pytest.raises(ArtifactError, match="STREAM_MODEL_MAX_BYTES"):
-        load(published, variant="champion", max_bytes=1_000)
+        load(*at(published), variant="champion", max_bytes=1_000)
 
 
 def test_another_manifest_than_announced_is_refused(folder: Path) -> None:
     """A manifest that is good in itself, but not the announced one, is kept out."""
     announced = digest((folder / MANIFEST).read_bytes())
     change_manifest(folder, version=2)
-    load(folder, variant="champion")
+    load(*at(folder), variant="champion")
     with pytest.raises(ArtifactError, match="announced digest"):
-        load(folder, variant="champion", sha256=announced)
+        load(*at(folder), variant="champion", sha256=announced)
 
 
 @pytest.mark.parametrize("changes", [{"feature_version": features.VERSION + 1}, {"features": ["other"]}])
@@ -156,7 +157,7 @@ def test_a_model_of_other_features_is_refused(folder: Path, changes: dict[str, o
     """A model that was trained on other features must be trained again."""
     change_manifest(folder, **changes)
     with pytest.raises(ArtifactError, match="train it again"):
-        load(folder, variant="champion")
+        load(*at(folder), variant="champion")
 
 
 @pytest.mark.parametrize("changes", [{"format": 1}, {"version": 0}, {"files": {"model.onnx": 5}}, {"surprise": 1}])
@@ -164,7 +165,7 @@ def test_a_manifest_of_another_form_is_refused(folder: Path, changes: dict[str, 
     """What cannot be understood whole is not used."""
     change_manifest(folder, **changes)
     with pytest.raises(ArtifactError, match="not a manifest"):
-        load(folder, variant="champion")
+        load(*at(folder), variant="champion")
 
 
 def golden_of(folder: Path) -> dict[str, Any]:
@@ -180,7 +181,7 @@ def test_other_golden_numbers_are_refused(folder: Path, output: str) -> None:
     golden[output].flat[3] += 0.01
     replace_file(folder, GOLDEN, pack(golden))
     with pytest.raises(ArtifactError, match="golden"):
-        load(folder, variant="champion")
+        load(*at(folder), variant="champion")
 
 
 @pytest.mark.parametrize("spoil", ["missing", "shape", "nan", "text"])
@@ -197,7 +198,7 @@ def test_golden_vectors_that_are_none_are_refused(folder: Path, spoil: str) -> N
         golden["forecast"] = golden["forecast"].astype(str)
     replace_file(folder, GOLDEN, pack(golden))
     with pytest.raises(ArtifactError):
-        load(folder, variant="champion")
+        load(*at(folder), variant="champion")
 
 
 def npy() -> bytes:
@@ -214,30 +215,7 @@ def test_broken_arrays_are_refused(folder: Path, content: bytes) -> None:
     """Bytes that are no arrays, or would have to be unpickled, are an artifact error, whatever numpy makes of them."""
     replace_file(folder, GOLDEN, content)
     with pytest.raises(ArtifactError):
-        load(folder, variant="champion")
-
-
-def test_an_interrupted_publication_leaves_nothing(tmp_path: Path) -> None:
-    """If anything goes wrong while files are written, Ctrl-C too, no folder appears and none is left beside it."""
-    for error in (OSError, KeyboardInterrupt):
-        with pytest.raises(error):
-            publish_half(tmp_path / "store" / "m", error)
-        assert list((tmp_path / "store").iterdir()) == []
-
-
-def publish_half(folder: Path, error: type[BaseException]) -> None:
-    """Begin to write an artifact, and fail."""
-    with artifacts.publishing(folder) as temporary:
-        (temporary / MODEL).write_bytes(b"half")
-        raise error
-
-
-def test_an_artifact_is_never_written_over(published: Path) -> None:
-    """A folder that exists is left alone."""
-    before = (published / MANIFEST).read_bytes()
-    with pytest.raises(ArtifactError, match="exists already"), artifacts.publishing(published):
-        pytest.fail("nothing may be written")
-    assert (published / MANIFEST).read_bytes() == before
+        load(*at(folder), variant="champion")
 
 
 Spoil = Callable[[onnx.ModelProto], None]
@@ -312,7 +290,7 @@ def test_what_a_model_may_not_hold_is_refused(folder: Path, spoil: Spoil) -> Non
         check_model(model.SerializeToString())
     replace_file(folder, MODEL, model.SerializeToString())
     with pytest.raises(ArtifactError, match="expected"):
-        load(folder, variant="champion")
+        load(*at(folder), variant="champion")
 
 
 def test_our_own_exports_pass() -> None:
@@ -338,4 +316,4 @@ def test_a_graph_that_the_runtime_refuses_is_refused(folder: Path) -> None:
     lstm.input[0] = "nowhere"
     replace_file(folder, MODEL, model.SerializeToString())
     with pytest.raises(ArtifactError, match="onnxruntime loads"):
-        load(folder, variant="champion")
+        load(*at(folder), variant="champion")
