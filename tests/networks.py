@@ -1,16 +1,18 @@
 """Networks for tests, each made once a run: one with random weights, one that has learned from simulated learners."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
 from schemas import TrainingExample
 from stream.demo.simulator import simulate
+from stream.learning.buffer import Buffer
 from stream.learning.calibration import calibrate
 from stream.learning.network import Network, Shape, export
-from stream.learning.runs import Buffer
 from stream.learning.update import fresh, shape_for, split, train
 from stream.models.dkt import Dkt
 from stream.models.fallback import Fallback
@@ -73,12 +75,19 @@ def simulated_examples() -> tuple[TrainingExample, ...]:
     return tuple(examples(events))
 
 
-def buffer_of(examples: tuple[TrainingExample, ...]) -> Buffer:
-    """Return a buffer that holds all of the examples."""
-    buffer = Buffer(100_000, 1_000)
-    for example in examples:
-        buffer.add(example)
+def buffer_of(examples: Sequence[TrainingExample], skills: Sequence[str] = ()) -> Buffer:
+    """Return a buffer that holds all of the examples, and knows these skills first; its file goes with the tests."""
+    folder = Path(_FOLDER.name)
+    path = folder / f"{len(list(folder.iterdir()))}" / "buffer.sqlite"
+    buffer = Buffer(path, max_users=100_000, max_bytes=1 << 30, max_run=1_000)
+    buffer.know(skills)
+    for offset, example in enumerate(examples):
+        buffer.add(example, 0.0, (0, offset))
+    buffer.commit()
     return buffer
+
+
+_FOLDER = TemporaryDirectory(prefix="learnerstream-tests-")
 
 
 @cache

@@ -1,13 +1,14 @@
 """
-Runs of users' answers, bounded: what the trainer learns from.
+Runs of users' answers: what a network learns from, and how one answer is packed.
 
 A recurrent network cannot learn from single answers, so each user's latest ones are kept together, in order, with the
-very features that the prediction used. Pure; kept in memory, and read again from the topic after a restart.
+very features that the prediction used. Pure; `stream.learning.buffer` keeps the answers.
 """
 
-from collections import OrderedDict, deque
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,34 @@ from stream.models.dkt import SKILLS, item_rows, time_input
 from stream.models.features import COUNT
 from stream.state.learner import DIFFICULTIES, key64
 
+ANSWER = np.dtype(
+    [
+        ("skills", "<i4", SKILLS),  # numbers that the buffer gave them, 0 where there are fewer
+        ("item", "<u8"),  # its key, 0 for none
+        ("version", "<i8"),  # of the model that served it; 0 for the fallback
+        ("response_time_s", "<f4"),  # NaN where unknown
+        ("p_serving", "<f4"),
+        ("p_fallback", "<f4"),
+        ("level", "u1"),  # 0 unknown, 1 to 3
+        ("correct", "u1"),
+        ("features", "<f4", COUNT),
+    ]
+)
+"""One answer as it is kept."""
+
+_PACKED = struct.Struct(f"<{SKILLS}iQq3f2B{COUNT}f")  # the same, ten times as fast for a single one
 _LEVEL = {level: index + 1 for index, level in enumerate(DIFFICULTIES)}
+_LARGEST = float(np.finfo(np.float32).max)
+_LONGEST_S = 1e9
+
+PADDING = 8
+"""Places for each answer at most: a few long runs among many short ones would otherwise take up gigabytes."""
+
+PLACES = 1 << 18
+"""So many places, some 80 MB, are given whatever the padding."""
+
+INFLUENCE = (50, 3)
+"""Answers for which a run may count, and times the usual run, whichever is more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,142 +93,102 @@ class Runs:
         return Runs(*(getattr(self, field.name)[rows, :longest] for field in fields(self)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    number: int
-    event_id: str
-    skills: tuple[str, ...]
-    item: int
-    correct: bool
-    response_time_s: float
-    level: int
-    features: NDArray[np.float32]
-    at: float
-    version: int
-    p_serving: float
-    p_fallback: float
+def influence_cap(runs: Runs) -> float:
+    """Return for how many answers a run may count at most, among these runs."""
+    least, times = INFLUENCE
+    lengths = runs.there.sum(axis=1)
+    return max(float(least), times * float(np.median(lengths))) if len(runs) else float(least)
 
 
-def _item_row(item_id: str | None) -> int:
-    return 0 if item_id is None else int(item_rows(np.array([key64(item_id)], np.uint64))[0])
-
-
-class Buffer:
+def influence(runs: Runs, cap: float) -> NDArray[np.float32]:
     """
-    The latest answers of the users who answered latest.
+    Return what each answer of a run weighs, float32 `(B,)`, in (0, 1], so that no user pulls harder than `cap` answers.
 
     Args:
-        max_answers: Kept in all; the user who has been quiet longest goes first.
-        max_run: Kept of one user; the oldest go first.
+        runs: Of different users.
+        cap: `influence_cap` of all that is learned from, of which these runs may be a part.
     """
+    lengths = np.maximum(runs.there.sum(axis=1), 1)
+    weight: NDArray[np.float32] = np.minimum(1, cap / lengths, dtype=np.float32)
+    return weight
 
-    def __init__(self, max_answers: int, max_run: int) -> None:
-        self._max_answers = max_answers
-        self._max_run = max_run
-        self._runs: OrderedDict[str, deque[_Answer]] = OrderedDict()
-        self._size = 0
-        self._rows: dict[str, int] = {}
-        self.count = 0
-        """Answers ever added; the next one's number."""
 
-    def __len__(self) -> int:
-        """Return the number of answers that are kept."""
-        return self._size
+def can_pack(example: TrainingExample) -> bool:
+    """Return whether an example's features are as many as there are columns, each within the range of a float32."""
+    features = example.features
+    return len(features) == COUNT and min(features) >= -_LARGEST and max(features) <= _LARGEST
 
-    @property
-    def skills(self) -> tuple[str, ...]:
-        """Every skill met, in order of appearance: a skill's embedding row is its place here, from 1."""
-        return tuple(self._rows)
 
-    def know(self, skills: Sequence[str]) -> None:
-        """Take over the skills of a published model, so that rows stay what they were."""
-        for skill in skills:
-            self._rows.setdefault(skill, len(self._rows) + 1)
+def packed(example: TrainingExample, skills: Sequence[int]) -> bytes:
+    """
+    Return an answer as one `ANSWER`.
 
-    def add(self, example: TrainingExample, at: float = 0.0) -> bool:
-        """
-        Add an answer; return False, and change nothing, if its event is among the user's already.
+    Args:
+        example: What the model saw, and what happened; `can_pack` is true of it.
+        skills: The numbers of its skills, of which the first ones are kept.
+    """
+    seconds = example.response_time_seconds
+    return _PACKED.pack(
+        *skills[:SKILLS], *(0,) * (SKILLS - len(skills)),
+        0 if example.item_id is None else key64(example.item_id),
+        example.model.version,
+        float("nan") if seconds is None else min(seconds, _LONGEST_S),
+        example.p_before, example.p_before_fallback,
+        _LEVEL.get(example.difficulty or "", 0), example.correct, *example.features,
+    )  # fmt: skip
 
-        Args:
-            example: What the model saw, and what happened.
-            at: Kafka's timestamp of the example, seconds since the epoch.
-        """
-        run = self._runs.setdefault(example.user_id, deque())
-        if any(answer.event_id == example.event_id for answer in run):
-            return False
-        self._runs.move_to_end(example.user_id)
-        self.know(example.skills)
-        seconds = example.response_time_seconds
-        run.append(
-            _Answer(
-                self.count, example.event_id, example.skills, _item_row(example.item_id), example.correct,
-                float("nan") if seconds is None else seconds, _LEVEL.get(example.difficulty or "", 0),
-                np.asarray(example.features, np.float32), at, example.model.version,
-                example.p_before, example.p_before_fallback,
-            )
-        )  # fmt: skip
-        self.count += 1
-        self._size += 1
-        if len(run) > self._max_run:
-            run.popleft()
-            self._size -= 1
-        while self._size > self._max_answers and len(self._runs) > 1:
-            self._size -= len(self._runs.popitem(last=False)[1])
-        return True
 
-    def forget(self, user_id: str, until: float = float("inf")) -> None:
-        """Drop a user's answers up to Kafka's timestamp `until`, seconds since the epoch."""
-        run = self._runs.get(user_id, deque())
-        kept = deque(answer for answer in run if answer.at > until)
-        self._size -= len(run) - len(kept)
-        if kept:
-            self._runs[user_id] = kept
-        else:
-            self._runs.pop(user_id, None)
+def with_outcome(record: bytes, correct: bool) -> bytes:
+    """Return an `ANSWER` with another outcome."""
+    answer = np.frombuffer(bytearray(record), ANSWER)
+    answer["correct"] = correct
+    return answer.tobytes()
 
-    def runs(self, since: int | None = None) -> Runs:
-        """
-        Return every run.
 
-        Args:
-            since: Only runs with an answer of this number or above.
-        """
-        chosen = [run for run in self._runs.values() if run and (since is None or run[-1].number >= since)]
-        return self._pad(chosen)
+def longest_run(lengths: NDArray[np.int64]) -> int:
+    """Return how many of their latest answers runs may keep, so that padding them all alike stays bounded."""
+    places = max(PADDING * int(lengths.sum()), PLACES)
+    return max(min(int(lengths.max(initial=1)), places // max(len(lengths), 1)), 1)
 
-    def _pad(self, chosen: list[deque[_Answer]]) -> Runs:
-        users, longest = len(chosen), max(map(len, chosen), default=1)
-        skills = np.zeros((users, longest, SKILLS), np.int64)
-        item, correct, level, number, version = (np.zeros((users, longest), np.int64) for _ in range(5))
-        seconds = np.full((users, longest), np.nan, np.float32)
-        of_features = np.zeros((users, longest, COUNT), np.float32)
-        there = np.zeros((users, longest), bool)
-        p_serving, p_fallback = (np.full((users, longest), 0.5, np.float32) for _ in range(2))
-        for row, run in enumerate(chosen):
-            for t, answer in enumerate(run):
-                rows = [self._rows[skill] for skill in answer.skills[:SKILLS]]
-                skills[row, t, : len(rows)] = rows
-            size = len(run)
-            there[row, :size] = True
-            item[row, :size] = [a.item for a in run]
-            correct[row, :size] = [a.correct for a in run]
-            level[row, :size] = [a.level for a in run]
-            number[row, :size] = [a.number for a in run]
-            version[row, :size] = [a.version for a in run]
-            seconds[row, :size] = [a.response_time_s for a in run]
-            of_features[row, :size] = [a.features for a in run]
-            p_serving[row, :size] = [a.p_serving for a in run]
-            p_fallback[row, :size] = [a.p_fallback for a in run]
-        return Runs(
-            skills,
-            item,
-            correct,
-            time_input(seconds),
-            level,
-            of_features,
-            there,
-            number,
-            version,
-            p_serving,
-            p_fallback,
-        )
+
+def padded(
+    answers: NDArray[np.void],
+    number: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    skill_rows: NDArray[np.int64],
+    longest: int | None = None,
+) -> Runs:
+    """
+    Return runs as the network wants them.
+
+    Args:
+        answers: Each an `ANSWER`, one run after the other, `(N,)`.
+        number: Running number of each, `(N,)`.
+        lengths: Of the runs, `(B,)`.
+        skill_rows: The row of the embedding for each number of a skill, `(S,)`; the first, of none, is 0.
+        longest: Of each run only so many, the latest, are kept; None for all.
+    """
+    if longest is not None:
+        before_end = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(answers))  # from 1, the latest
+        answers, number = answers[before_end <= longest], number[before_end <= longest]
+        lengths = np.minimum(lengths, longest)
+    there = np.arange(lengths.max(initial=1)) < lengths[:, None]  # (B, T)
+
+    def spread(values: NDArray[Any], dtype: type[np.generic], empty: float = 0) -> NDArray[Any]:
+        places = np.full((*there.shape, *values.shape[1:]), empty, dtype)
+        places[there] = values
+        return places
+
+    return Runs(
+        skills=spread(skill_rows[answers["skills"]], np.int64),
+        item=spread(item_rows(answers["item"]), np.int64),
+        correct=spread(answers["correct"], np.int64),
+        time=time_input(spread(answers["response_time_s"], np.float32, np.nan)),
+        level=spread(answers["level"], np.int64),
+        features=spread(answers["features"], np.float32),
+        there=there,
+        number=spread(number, np.int64),
+        version=spread(answers["version"], np.int64),
+        p_serving=spread(answers["p_serving"], np.float32, 0.5),
+        p_fallback=spread(answers["p_fallback"], np.float32, 0.5),
+    )
