@@ -12,7 +12,7 @@ from stream.demo.answers import Answer, AnswersFile, in_replay_order
 from stream.errors import UserError
 from stream.learning import progressive
 from stream.learning.evaluation import evaluate_file
-from stream.learning.gate import Compared, Decision, decide
+from stream.learning.gate import Decision, Gains, Trial
 from stream.learning.history import History
 from stream.learning.measured import FIGURES, Evaluation, write_predictions
 from stream.learning.offline import Recipe
@@ -70,10 +70,18 @@ def system(answers: list[Answer], schedule: Schedule) -> System:
     return done
 
 
+class Open(Trial):
+    """Ends at the first look, and promotes whatever is on trial."""
+
+    def _verdict(self, *, is_over: bool) -> tuple[bool, str]:
+        return True, "whatever it says"
+
+
 @pytest.fixture
 def open_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every candidate go live: what the network says is what is looked at."""
-    monkeypatch.setattr(progressive, "decide", lambda compared: replace(decide(compared), promoted=True))
+    """Have every candidate go live, and stay: what the network says is what is looked at."""
+    monkeypatch.setattr(progressive, "Trial", Open)
+    monkeypatch.setattr(Gains, "is_above_zero", lambda gains: False)
 
 
 @pytest.mark.usefixtures("open_gate")
@@ -81,7 +89,7 @@ def test_what_comes_later_changes_nothing_before() -> None:
     """An outcome, a time and all that follows reach no earlier prediction, nor the answer's own."""
     answers = list(in_replay_order(simulated()))[:1_200]
     # Shorter than an epoch takes, of which there is always one: the clock decides nothing.
-    schedule = Schedule(gate_answers=300, update_seconds=1e-3)
+    schedule = Schedule(gate_every=300, update_seconds=1e-3)
     before = system(answers, schedule)
     at = 900
     turned = [replace(answer, correct=not answer.correct) if n >= at else answer for n, answer in enumerate(answers)]
@@ -105,7 +113,7 @@ def test_what_comes_later_changes_nothing_before() -> None:
 @pytest.mark.usefixtures("open_gate")
 def test_a_later_version_goes_on_from_the_states_of_the_one_before() -> None:
     """The first rebuilds them from remembered answers; the next, warm-started, reads them as they are."""
-    done = system(list(in_replay_order(simulated()))[:1_000], Schedule(gate_answers=200, update_seconds=1e-3))
+    done = system(list(in_replay_order(simulated()))[:1_000], Schedule(gate_every=200, update_seconds=1e-3))
     versions = [decision["version"] for decision in done.decisions]
     assert versions == [1, 2, 3, 4]
     assert done.worker.identity.state_format == "lstm-1"
@@ -119,29 +127,74 @@ def test_a_later_version_goes_on_from_the_states_of_the_one_before() -> None:
 
 
 def test_what_has_become_worse_gives_way_to_the_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the trainer has it."""
-    calls: list[int] = []
+    """Whether a candidate is on trial or not; that one is dropped, for what it was compared with serves no more."""
+    swaps: list[int] = []
 
-    def in_turn(compared: Compared) -> Decision:
-        calls.append(1)
-        return replace(decide(compared), promoted=len(calls) == 1, falls_back=len(calls) == 2)
+    class Once(Open):
+        def _verdict(self, *, is_over: bool) -> tuple[bool, str]:
+            swaps.append(self.n)
+            return len(swaps) == 1, "the first one"
 
-    monkeypatch.setattr(progressive, "decide", in_turn)
-    done = system(list(in_replay_order(simulated()))[:1_000], Schedule(gate_answers=200, update_seconds=1e-3))
-    assert len(calls) == 4
+    class Losing(Gains):
+        def is_above_zero(self) -> bool:
+            return self.n >= 200
+
+    monkeypatch.setattr(progressive, "Trial", Once)
+    monkeypatch.setattr(progressive, "Gains", Losing)
+    done = system(list(in_replay_order(simulated()))[:1_200], Schedule(gate_every=300, update_seconds=1e-3))
+    assert [(decision["at_event"], decision["promoted"]) for decision in done.decisions] == [
+        (600, True),
+        (1_200, False),
+    ]
     assert done.worker.identity.version == 0
     assert done.said.p_correct is not None
     assert done.fallback.p_correct is not None
-    assert np.array_equal(done.said.p_correct[850:], done.fallback.p_correct[850:])
-    assert not np.array_equal(done.said.p_correct[450:600], done.fallback.p_correct[450:600])
+    assert np.array_equal(done.said.p_correct[800:], done.fallback.p_correct[800:])
+    assert not np.array_equal(done.said.p_correct[600:800], done.fallback.p_correct[600:800])
+
+
+@pytest.mark.usefixtures("open_gate")
+def test_a_candidate_predicts_on_the_states_that_it_would_serve_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it said on trial is what it says when it goes on with the same states: it is swapped in as it stands."""
+    seen: list[np.ndarray[tuple[int, ...], np.dtype[np.float16]]] = []
+
+    class Watched(Open):
+        def look(self) -> Decision | None:
+            decision = super().look()
+            if decision is not None and done._candidate is not None:
+                seen.append(done._candidate.hidden)
+            return decision
+
+    monkeypatch.setattr(progressive, "Trial", Watched)
+    answers = list(in_replay_order(simulated()))[:600]
+    done = System(
+        History.of(replace(simulated(), answers=answers)),
+        Schedule(gate_every=400, update_seconds=1e-3, learn_from=200),
+        1,
+    )
+    with networks.own_torch():
+        done.run(QUIET)
+    assert len(seen) == 1
+    assert done.hidden is seen[0]
+    assert done._champion is not None
+    assert np.abs(done.hidden).max() > 0
+
+
+def test_what_is_gained_is_said_with_an_interval_by_users(found: Evaluation) -> None:
+    """On the same answers, beside the system that stopped learning."""
+    paired, models = found.report["paired"], found.report["models"]
+    assert paired["versus"] == "frozen"
+    assert paired["users"] == found.report["users"]["test"]
+    assert paired["gain"] == pytest.approx(models["frozen"]["logloss"] - models["knowledge"]["logloss"], abs=2e-5)
+    assert paired["low"] < paired["gain"] < paired["high"]
 
 
 def test_a_frozen_system_learns_nothing_more() -> None:
     """No decision, and item parameters as they were; users go on being known by their own answers."""
     answers = list(in_replay_order(simulated()))[:1_200]
-    done = system(answers, Schedule(gate_answers=200, update_seconds=1e-3, learn_until=400))
+    done = system(answers, Schedule(gate_every=200, update_seconds=1e-3, learn_until=400))
     assert all(decision["at_event"] <= 400 for decision in done.decisions)
-    learning = system(answers, Schedule(gate_answers=200, update_seconds=1e-3))
+    learning = system(answers, Schedule(gate_every=200, update_seconds=1e-3))
     assert done.fallback.p_correct is not None
     assert learning.fallback.p_correct is not None
     assert np.array_equal(done.fallback.p_correct[:400], learning.fallback.p_correct[:400])
