@@ -10,10 +10,12 @@ import click
 from confluent_kafka import KafkaException
 from pydantic import ValidationError
 
-from stream.errors import ArtifactError, StreamError, UserError
+from stream.errors import StreamError, UserError
 
 if TYPE_CHECKING:
-    from schemas import Release
+    from collections.abc import Callable
+
+    from schemas import ModelRollout
     from stream.settings import Settings
 
 _WORKED, _FAILED, _MISUSED = 0, 1, 2
@@ -333,48 +335,72 @@ def models() -> None:
 @models.command("list")
 def models_list() -> None:
     """
-    List the models in the store, and which of them is announced.
+    List all versions: what each learned from, what the gate decided, and which of them is live.
 
     Example: stream models list
     """
-    from stream.models.artifacts import read_manifest
-    from stream.models.dkt import KNOWLEDGE
-    from stream.transport.rollout import current
+    from stream.listing import known, listed
 
     settings = _settings()
-    versions = [path.name[1:] for path in (settings.model_store / KNOWLEDGE).glob("v*")]
-    if not versions:
+    about = known(settings)
+    if not about.manifests and not about.events:
         click.echo(f"no models in {settings.model_store} (STREAM_MODEL_STORE): the fallback serves")
         return
-    rollout = current(settings)
-    announced = rollout.champion.version if rollout is not None and rollout.champion is not None else 0
-    for version in sorted(int(version) for version in versions if version.isdigit()):
-        try:
-            manifest = read_manifest(settings.model_store / KNOWLEDGE / f"v{version}")
-        except ArtifactError as error:
-            click.echo(f"{KNOWLEDGE} version {version}: cannot be used: {error}")
-            continue
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in manifest.metrics.items())
-        mark = "  <- announced" if version == announced else ""
-        click.echo(f"{manifest.name} version {version}: {manifest.trained_on.answers} answers, {figures}{mark}")
-    if not announced:
-        click.echo("none of them is announced: the fallback serves")
+    click.echo("\n".join(listed(about)))
+
+
+@models.command("show")
+@click.argument("version", type=click.IntRange(min=1), required=False)
+def models_show(version: int | None) -> None:
+    """
+    Show what is live and how good it is; or one version's figures, and all that happened to it.
+
+    Example: stream models show 7
+    """
+    from stream.listing import known, shown
+
+    settings = _settings()
+    about = known(settings)
+    if version is not None and version not in about.manifests:
+        raise UserError(
+            f"expected a version that is in {settings.model_store} (STREAM_MODEL_STORE), found no {version}; "
+            "`stream models list` lists them"
+        )
+    click.echo("\n".join(shown(about, version)))
 
 
 @models.command("promote")
 @click.argument("version", type=click.IntRange(min=1))
-def models_promote(version: int) -> None:
+@click.option(
+    "--share", type=click.FloatRange(0, 1),
+    help="Put it on trial instead: serve this share of the users, 0 for none, until the gate decides.",
+)  # fmt: skip
+def models_promote(version: int, share: float | None) -> None:
     """
-    Have every worker serve a version from the store.
+    Have every worker serve a version from the store, or put it on trial beside what serves.
 
-    Example: stream models promote 7
+    Example: stream models promote 7 --share 0.1
     """
     from stream.models.artifacts import release
     from stream.models.dkt import KNOWLEDGE
+    from stream.models.store import Store
 
     settings = _settings()
-    _announce(settings, release(settings.model_store, KNOWLEDGE, version))
-    click.echo(f"version {version} is announced; each worker serves it as soon as it has read and checked it")
+    found = release(Store(settings.model_store), KNOWLEDGE, version)
+    if share is None:
+        _announce(settings, lambda before: {"champion": found, "previous": before.champion})
+        click.echo(f"version {version} is announced; each worker serves it as soon as it has read and checked it")
+        return
+    _announce(
+        settings,
+        lambda before: {
+            "champion": before.champion, "previous": before.previous, "challenger": found, "challenger_share": share,
+        },
+    )  # fmt: skip
+    click.echo(
+        f"version {version} is on trial; each worker has it predict as soon as it has read and checked it, and "
+        f"serves {share:.0%} of the users by it until the gate decides"
+    )
 
 
 @models.command("rollback")
@@ -390,18 +416,38 @@ def models_rollback() -> None:
     rollout = current(settings)
     if rollout is None:
         raise UserError("nothing was ever announced on model-updates: the fallback serves already")
-    _announce(settings, rollout.previous)
+    _announce(settings, lambda before: {"champion": before.previous, "previous": before.champion})
     name = "the fallback" if rollout.previous is None else f"version {rollout.previous.version}"
     click.echo(f"{name} is announced; each worker serves it as soon as it has read and checked it")
 
 
-def _announce(settings: "Settings", champion: "Release | None") -> None:
+@models.command("learn-now")
+def models_learn_now() -> None:
+    """
+    Ask the trainer for an update at once, in place of a candidate that is on trial.
+
+    Example: stream models learn-now
+    """
+    from stream.transport.outbox import KafkaOutbox
+    from stream.transport.rollout import ask_to_learn
+    from stream.transport.topics import ensure
+
+    settings = _settings()
+    ensure(settings)
+    ask_to_learn(KafkaOutbox(settings), settings, datetime.now(UTC))
+    click.echo("asked for an update; `stream models list` shows the candidate when it is frozen, and what became of it")
+
+
+def _announce(settings: "Settings", changed: "Callable[[ModelRollout], dict[str, Any]]") -> None:
+    """Announce a rollout that is made of the one that stands."""
+    from schemas import ModelRollout
+    from stream.models.dkt import KNOWLEDGE
     from stream.transport.outbox import KafkaOutbox
     from stream.transport.rollout import announce, current
 
-    outbox = KafkaOutbox(settings)
-    before = current(settings)
-    announce(outbox, settings, champion, before.champion if before else None, datetime.now(UTC))
+    now = datetime.now(UTC)
+    before = current(settings) or ModelRollout(name=KNOWLEDGE, decided_at=now)
+    announce(KafkaOutbox(settings), settings, ModelRollout(name=KNOWLEDGE, decided_at=now, **changed(before)))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from wsgiref.simple_server import WSGIServer
 
 import numpy as np
@@ -19,6 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from schemas import Figures
 from stream.errors import UserError
 from stream.models.quality import auc, log_losses
 
@@ -52,11 +54,18 @@ class Silent:
         """Do nothing."""
 
     def observed(
-        self, correct: NDArray[np.bool_], p_correct: NDArray[np.float32], p_fallback: NDArray[np.float32]
+        self,
+        correct: NDArray[np.bool_],
+        p_correct: NDArray[np.float32],
+        p_fallback: NDArray[np.float32],
+        p_challenger: NDArray[np.float32],
     ) -> None:
         """Do nothing."""
 
     def model(self, version: int) -> None:
+        """Do nothing."""
+
+    def challenger(self, version: int) -> None:
         """Do nothing."""
 
     def swapped(self) -> None:
@@ -87,26 +96,31 @@ class LiveQuality:
     """
 
     def __init__(self, window: int) -> None:
-        self._rows = np.zeros((window, 3), np.float32)  # correct, serving, fallback
+        self._rows = np.full((window, 1 + len(_VOICES)), np.nan, np.float32)
         self._count = 0
         self._lock = threading.Lock()
 
-    def add(self, correct: NDArray[np.bool_], p_correct: NDArray[np.float32], p_fallback: NDArray[np.float32]) -> None:
-        """Add answers, the oldest first."""
+    def add(self, correct: NDArray[np.bool_], *said: NDArray[np.float32]) -> None:
+        """Add answers, the oldest first, and what each of `_VOICES` said of them; NaN where it said nothing."""
         with self._lock:
             window = len(self._rows)
-            rows = np.stack([correct, p_correct, p_fallback], axis=1)[-window:]
+            rows = np.stack([correct, *said], axis=1)[-window:]
             self._rows[(self._count + np.arange(len(rows))) % window] = rows
             self._count += len(rows)
 
-    def figures(self, column: int) -> tuple[float, float]:
-        """Return AUC and log loss of the model that serves (1) or the fallback (2); NaN where there is none."""
+    def figures(self, voice: str) -> tuple[float, float]:
+        """Return AUC and log loss of one of `_VOICES`; NaN where there is none."""
+        column = 1 + _VOICES.index(voice)
         with self._lock:
-            rows = self._rows[: min(self._count, len(self._rows))].copy()
+            rows = self._rows[: min(self._count, len(self._rows))]
+            rows = rows[~np.isnan(rows[:, column])]
         if not len(rows):
             return float("nan"), float("nan")
         area = auc(rows[:, 0] > 0, rows[:, column])
         return float("nan") if area is None else area, float(log_losses(rows[:, 0] > 0, rows[:, column]).mean())
+
+
+_VOICES = ("serving", "fallback", "challenger")
 
 
 class Metrics:
@@ -136,6 +150,7 @@ class Metrics:
         )
         self._batch_seconds = Histogram("stream_batch_seconds", "From a batch's arrival to its confirmation.", **of)
         self._version = Gauge("stream_model_version", "The version that serves; 0 is the fallback.", **of)
+        self._challenger = Gauge("stream_challenger_version", "The version on trial; 0 is none.", **of)
         self._swaps = Counter("stream_model_swaps_total", "Models that went live in this worker.", **of)
         self._refused = Counter("stream_models_refused_total", "Models that were kept out.", **of)
         self._failures = Counter(
@@ -149,12 +164,12 @@ class Metrics:
         self._quality = LiveQuality(quality_window)
         area = Gauge("stream_live_auc_ratio", "AUC over the latest answers.", ["model"], **of)
         loss = Gauge("stream_live_logloss_nats", "Mean log loss over the latest answers.", ["model"], **of)
-        for column, model in ((1, "serving"), (2, "fallback")):
-            area.labels(model).set_function(partial(self._figure, column, 0))
-            loss.labels(model).set_function(partial(self._figure, column, 1))
+        for voice in _VOICES:
+            area.labels(voice).set_function(partial(self._figure, voice, 0))
+            loss.labels(voice).set_function(partial(self._figure, voice, 1))
 
-    def _figure(self, column: int, which: int) -> float:
-        return self._quality.figures(column)[which]
+    def _figure(self, voice: str, which: int) -> float:
+        return self._quality.figures(voice)[which]
 
     def read(self, kind: str, count: int) -> None:
         """Count events that were read, by type."""
@@ -187,14 +202,22 @@ class Metrics:
         self._batch_seconds.observe(seconds)
 
     def observed(
-        self, correct: NDArray[np.bool_], p_correct: NDArray[np.float32], p_fallback: NDArray[np.float32]
+        self,
+        correct: NDArray[np.bool_],
+        p_correct: NDArray[np.float32],
+        p_fallback: NDArray[np.float32],
+        p_challenger: NDArray[np.float32],
     ) -> None:
         """Record outcomes beside what had been said of them."""
-        self._quality.add(correct, p_correct, p_fallback)
+        self._quality.add(correct, p_correct, p_fallback, p_challenger)
 
     def model(self, version: int) -> None:
         """Record which version serves."""
         self._version.set(version)
+
+    def challenger(self, version: int) -> None:
+        """Record which version is on trial."""
+        self._challenger.set(version)
 
     def swapped(self) -> None:
         """Count a swap."""
@@ -260,6 +283,26 @@ class _Bar:
         self._progress = self._task = None
 
 
+class Quality(Protocol):
+    """How good predictions were over the latest answers: what a `QualityMeasured` says, and what the watch gives."""
+
+    @property
+    def overall(self) -> Figures:
+        """Of what served."""
+
+    @property
+    def fallback(self) -> Figures:
+        """Of the fallback, on the same answers."""
+
+    @property
+    def versions(self) -> Mapping[str, Figures]:
+        """Of what served, by its version."""
+
+    @property
+    def slices(self) -> Mapping[str, Figures]:
+        """Of what served, by slice."""
+
+
 class TrainerMetrics:
     """The trainer's metrics."""
 
@@ -272,10 +315,70 @@ class TrainerMetrics:
         self.update_seconds = Histogram(
             "stream_trainer_update_seconds", "How long an update took.", buckets=(1, 2, 5, 10, 20, 60, 300), **of
         )
-        self.gates = Counter("stream_trainer_gate_decisions_total", "Gate decisions, by outcome.", ["outcome"], **of)
+        self.corrections = Counter(
+            "stream_trainer_corrections_total", "Corrections of answers, by outcome.", ["outcome"], **of
+        )
+        self.failures = Counter(
+            "stream_trainer_failures_total", "Failures that the trainer goes on after, by part.", ["part"], **of
+        )
+
         self.version = Gauge("stream_trainer_champion_version", "The version announced; 0 is the fallback.", **of)
+        self.previous = Gauge("stream_trainer_previous_version", "What a rollback goes back to; 0: the fallback.", **of)
+        self.challenger = Gauge("stream_trainer_challenger_version", "The version on trial; 0: none.", **of)
+        self.trial_answers = Gauge("stream_trainer_trial_answers", "Answers of the trial so far.", **of)
+        self.trial_gain = Gauge("stream_trainer_trial_gain_nats", "Log loss that the challenger saves.", **of)
+        self.trial_needed = Gauge("stream_trainer_trial_needed_nats", "The gain that would be significant now.", **of)
+        self.gates = Counter("stream_trainer_gate_decisions_total", "Gate decisions, by outcome.", ["outcome"], **of)
+        self.promotions = Counter("stream_trainer_promotions_total", "Versions that went live.", **of)
+        self.rollbacks = Counter("stream_trainer_rollbacks_total", "Versions taken back by the trainer itself.", **of)
         self.auc = Gauge("stream_trainer_gate_auc_ratio", "AUC at the latest gate.", ["model"], **of)
         self.logloss = Gauge("stream_trainer_gate_logloss_nats", "Log loss at the latest gate.", ["model"], **of)
+        self.ece = Gauge("stream_trainer_gate_ece_ratio", "Calibration error at the latest gate.", ["model"], **of)
+        self.time_error = Gauge(
+            "stream_trainer_gate_time_error_seconds", "Mean error of times at the latest gate.", ["model"], **of
+        )
+
+        self.drifts = Counter("stream_trainer_drifts_total", "Drifts, by kind.", ["kind"], **of)
+        self.live_auc = Gauge("stream_trainer_live_auc_ratio", "AUC over the latest answers.", ["slice"], **of)
+        self.live_logloss = Gauge(
+            "stream_trainer_live_logloss_nats", "Log loss over the latest answers.", ["slice"], **of
+        )
+        self.live_ece = Gauge(
+            "stream_trainer_live_ece_ratio", "Calibration error over the latest answers.", ["slice"], **of
+        )
+        self.live_time_error = Gauge(
+            "stream_trainer_live_time_error_seconds", "Mean error of times over the latest answers.", ["slice"], **of
+        )
+        self._shown: dict[Gauge, set[str]] = {}
+        for counter, labels in (
+            (self.corrections, ("found", "missing")),
+            (self.failures, ("store", "buffer", "child")),
+            (self.drifts, ("feature", "loss")),
+        ):
+            for label in labels:  # from 0 on: a rise from nothing is none to Prometheus
+                counter.labels(label)
+
+    def show(self, quality: Quality) -> None:
+        """Show how good predictions were over the latest answers; what there are no figures of goes away."""
+        live = (self.live_auc, self.live_logloss, self.live_ece, self.live_time_error)
+        versions = {f"version:{version}": figures for version, figures in quality.versions.items()}
+        self._set(live, {"all": quality.overall, "fallback": quality.fallback} | versions | dict(quality.slices))
+
+    def show_gate(self, candidate: Figures, champion: Figures, fallback: Figures) -> None:
+        """Show the figures of the latest gate."""
+        at_gate = (self.auc, self.logloss, self.ece, self.time_error)
+        self._set(at_gate, {"candidate": candidate, "champion": champion, "fallback": fallback})
+
+    def _set(self, gauges: tuple[Gauge, Gauge, Gauge, Gauge], found: Mapping[str, Figures]) -> None:
+        """Set the gauges of AUC, log loss, calibration and time to figures by label, and remove all other labels."""
+        for gauge, name in zip(gauges, ("auc", "logloss", "ece", "time_mae_seconds"), strict=True):
+            values = {label: getattr(figures, name) for label, figures in found.items()}
+            values = {label: value for label, value in values.items() if value is not None}
+            for label in self._shown.get(gauge, set()) - values.keys():
+                gauge.remove(label)
+            for label, value in values.items():
+                gauge.labels(label).set(value)
+            self._shown[gauge] = set(values)
 
 
 def serve(registry: CollectorRegistry, host: str, port: int, setting: str) -> WSGIServer | None:

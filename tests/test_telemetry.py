@@ -11,8 +11,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
+from schemas import Figures
 from stream import telemetry
 from stream.errors import UserError
+from stream.learning.watch import Quality
 from stream.models.quality import auc, log_losses
 from stream.ports import Telemetry
 from stream.telemetry import LiveQuality, Metrics, Silent, TrainerMetrics
@@ -109,16 +111,17 @@ def test_live_quality_goes_over_the_latest_answers() -> None:
     """AUC and log loss of what serves and of the fallback, over a window that moves on."""
     random = np.random.default_rng(1)
     correct = random.random(250) < 0.6
-    said, fallback = (random.random(250).astype(np.float32) for _ in range(2))
+    said, fallback, challenger = (random.random(250).astype(np.float32) for _ in range(3))
+    challenger[:200] = np.nan  # its trial began late
     metrics = Metrics(100)
     for start in range(0, 250, 30):
         rows = slice(start, start + 30)
-        metrics.observed(correct[rows], said[rows], fallback[rows])
-    for model, p in (("serving", said), ("fallback", fallback)):
+        metrics.observed(correct[rows], said[rows], fallback[rows], challenger[rows])
+    for model, p, first in (("serving", said, 150), ("fallback", fallback, 150), ("challenger", challenger, 200)):
         value = metrics.registry.get_sample_value("stream_live_auc_ratio", {"model": model})
-        assert value == pytest.approx(auc(correct[150:], p[150:]))
+        assert value == pytest.approx(auc(correct[first:], p[first:]))
         value = metrics.registry.get_sample_value("stream_live_logloss_nats", {"model": model})
-        assert value == pytest.approx(log_losses(correct[150:], p[150:]).mean(), rel=1e-5)
+        assert value == pytest.approx(log_losses(correct[first:], p[first:]).mean(), rel=1e-5)
 
 
 def test_more_answers_than_the_window_at_once() -> None:
@@ -126,17 +129,17 @@ def test_more_answers_than_the_window_at_once() -> None:
     quality = LiveQuality(10)
     correct = np.arange(25) % 2 == 0
     p = np.linspace(0.1, 0.9, 25).astype(np.float32)
-    quality.add(correct, p, p)
-    assert quality.figures(1)[1] == pytest.approx(log_losses(correct[15:], p[15:]).mean(), rel=1e-5)
+    quality.add(correct, p, p, p)
+    assert quality.figures("serving")[1] == pytest.approx(log_losses(correct[15:], p[15:]).mean(), rel=1e-5)
 
 
 def test_without_answers_live_quality_is_no_number() -> None:
     """Nothing measured is NaN, never 0; with right answers only the AUC stays so."""
     quality = LiveQuality(10)
-    assert all(map(math.isnan, quality.figures(1)))
+    assert all(map(math.isnan, quality.figures("serving")))
     half = np.full(1, 0.5, np.float32)
-    quality.add(np.ones(1, bool), half, half)
-    area, loss = quality.figures(2)
+    quality.add(np.ones(1, bool), half, half, half)
+    area, loss = quality.figures("fallback")
     assert math.isnan(area)
     assert loss == pytest.approx(math.log(2))
 
@@ -148,6 +151,74 @@ def test_names_follow_the_convention() -> None:
             assert metric.name.startswith("stream_")
             assert metric.documentation
             assert all("user" not in sample.labels for sample in metric.samples)
+
+
+def shown(metrics: TrainerMetrics, name: str) -> dict[str, float]:
+    """Return the samples of a metric with one label, by its value."""
+    (found,) = (metric for metric in metrics.registry.collect() if metric.name == name)
+    return {next(iter(sample.labels.values())): sample.value for sample in found.samples}
+
+
+def figures(logloss: float, area: float | None = 0.7, time_s: float | None = 9.0) -> Figures:
+    """Return figures that differ by log loss."""
+    return Figures(n=100, logloss=logloss, auc=area, ece=logloss / 10, time_mae_seconds=time_s)
+
+
+def test_the_trainer_shows_quality_by_slice() -> None:
+    """Overall, of the fallback, by version and by slice, each figure under its own name."""
+    metrics = TrainerMetrics()
+    metrics.show(
+        Quality(
+            figures(0.5), figures(0.6), {"0": figures(0.7), "12": figures(0.4)},
+            {"topic:ratios, and more": figures(0.3), "users:new": figures(0.65)},
+        )
+    )  # fmt: skip
+    assert shown(metrics, "stream_trainer_live_logloss_nats") == {
+        "all": 0.5, "fallback": 0.6, "version:0": 0.7, "version:12": 0.4, "topic:ratios, and more": 0.3,
+        "users:new": 0.65,
+    }  # fmt: skip
+    assert shown(metrics, "stream_trainer_live_ece_ratio")["users:new"] == pytest.approx(0.065)
+    assert set(shown(metrics, "stream_trainer_live_auc_ratio").values()) == {0.7}
+    assert set(shown(metrics, "stream_trainer_live_time_error_seconds").values()) == {9.0}
+
+
+def test_what_has_no_figure_any_more_goes_away() -> None:
+    """A version that left the window, or an AUC that is not defined, leaves no stale number; it may come back."""
+    metrics = TrainerMetrics()
+    first = Quality(figures(0.5), figures(0.6), {"1": figures(0.7), "2": figures(0.4)}, {"topic:a": figures(0.3)})
+    metrics.show(first)
+    metrics.show(Quality(figures(0.5, area=None, time_s=None), figures(0.6), {"2": figures(0.4)}, {}))
+    assert shown(metrics, "stream_trainer_live_logloss_nats").keys() == {"all", "fallback", "version:2"}
+    assert shown(metrics, "stream_trainer_live_auc_ratio").keys() == {"fallback", "version:2"}
+    assert shown(metrics, "stream_trainer_live_time_error_seconds").keys() == {"fallback", "version:2"}
+    metrics.show(first)
+    assert shown(metrics, "stream_trainer_live_auc_ratio").keys() == {
+        "all", "fallback", "version:1", "version:2", "topic:a",
+    }  # fmt: skip
+
+
+def test_the_trainer_shows_the_latest_gate() -> None:
+    """Candidate, champion and fallback; an AUC that is not defined is not that of the gate before."""
+    metrics = TrainerMetrics()
+    metrics.show_gate(figures(0.4), figures(0.5), figures(0.6))
+    assert shown(metrics, "stream_trainer_gate_auc_ratio").keys() == {"candidate", "champion", "fallback"}
+    metrics.show_gate(figures(0.3, area=None), figures(0.5), figures(0.6, time_s=8.0))
+    assert shown(metrics, "stream_trainer_gate_logloss_nats") == {"candidate": 0.3, "champion": 0.5, "fallback": 0.6}
+    assert shown(metrics, "stream_trainer_gate_auc_ratio").keys() == {"champion", "fallback"}
+    assert shown(metrics, "stream_trainer_gate_ece_ratio")["candidate"] == pytest.approx(0.03)
+    assert shown(metrics, "stream_trainer_gate_time_error_seconds")["fallback"] == 8.0
+
+
+def test_the_trainers_alarms_begin_at_0() -> None:
+    """A counter that is alerted on is there before it counts: from nothing to 1 is no rise to Prometheus."""
+    value = TrainerMetrics().registry.get_sample_value
+    for name, label, of in (
+        ("failures", "part", ("store", "buffer", "child")),
+        ("drifts", "kind", ("feature", "loss")),
+        ("corrections", "outcome", ("found", "missing")),
+    ):
+        assert [value(f"stream_trainer_{name}_total", {label: each}) for each in of] == [0.0] * len(of)
+    assert value("stream_trainer_rollbacks_total") == 0.0
 
 
 @pytest.fixture
@@ -195,8 +266,9 @@ def test_silence_takes_everything() -> None:
     silent.fell_back(1)
     silent.latency(none.astype(np.float64))
     silent.batch(1, 1.0)
-    silent.observed(none.astype(bool), none, none)
+    silent.observed(none.astype(bool), none, none, none)
     silent.model(1)
+    silent.challenger(1)
     silent.swapped()
     silent.refused()
     silent.failed("x")

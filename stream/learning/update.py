@@ -17,18 +17,24 @@ from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
 
-from stream.errors import StreamError
+from schemas import Release
+from stream.errors import ArtifactError, StreamError
+from stream.learning.buffer import load_runs
 from stream.learning.calibration import calibrate
 from stream.learning.forward import forecasts, forward, tensor
 from stream.learning.network import Network, Shape, from_weights, weights
 from stream.learning.publication import Publication, publish
-from stream.learning.runs import Runs
-from stream.models.artifacts import Span
+from stream.learning.runs import Runs, influence, influence_cap
+from stream.models.artifacts import Span, read_manifest, read_weights
 from stream.models.lnirt import sigmoid
 from stream.models.quality import log_losses
+from stream.models.store import Store
+
+log = structlog.get_logger()
 
 BATCH_RUNS = (4, 16)
 """Runs in a batch of training, at least and at most: in between, an epoch has `EPOCH_BATCHES`."""
@@ -68,11 +74,11 @@ class Wish:
     Attributes:
         name: The model's.
         version: The candidate's.
-        folder: Where the artifact is to stand.
-        runs: What to learn from.
-        skills: In order of their rows.
-        state_format: Of the model that it starts from, None to start from nothing.
-        start: Weights to start from, None for random ones.
+        store: Where models are kept, a folder or URL.
+        path: Where in it the artifact is to stand.
+        buffer: File of the replay buffer: what to learn from.
+        answers: Of it, at most.
+        champion: The model that it starts from, None to start from nothing.
         seconds: Of training, at most.
         learning_rate: AdamW's.
         seed: Of everything random.
@@ -80,11 +86,11 @@ class Wish:
 
     name: str
     version: int
-    folder: Path
-    runs: Runs
-    skills: tuple[str, ...]
-    state_format: str | None
-    start: dict[str, NDArray[np.float32]] | None
+    store: str
+    path: str
+    buffer: Path
+    answers: int
+    champion: Release | None
     seconds: float
     learning_rate: float
     seed: int
@@ -106,24 +112,48 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def update(wish: Wish) -> Path:
+def update(wish: Wish) -> str:
     """
-    Train, and return the artifact's folder.
+    Train, and return the artifact's path in the store.
 
     Raises:
         NotFiniteError: If a loss was not finite.
+        StoreError: If the artifact could not be written.
     """
     torch.manual_seed(wish.seed)
-    shape = shape_for(len(wish.skills))
-    network = fresh(shape, wish.runs) if wish.start is None else warm(shape.vocabulary, wish.start)
-    shape = network.shape
-    learned, held_out = split(wish.runs)
+    store = Store(wish.store)
+    runs, skills = load_runs(wish.buffer, most=wish.answers, seed=wish.seed)
+    shape = shape_for(len(skills))
+    start, state_format = _start(store, wish.champion, skills)
+    network = fresh(shape, runs) if start is None else warm(shape.vocabulary, start)
+    learned, held_out = split(runs)
     metrics = train(network, learned, held_out, wish.seconds, wish.learning_rate, wish.seed)
-    state_format = wish.state_format or f"lstm-{shape.layers}x{shape.hidden}-{wish.name}-{wish.version}"
-    span = Span(answers=int(wish.runs.there.sum()), users=len(wish.runs))
-    about = Publication(wish.name, wish.version, state_format, wish.skills, span, metrics, held_out=held_out)
-    publish(network, wish.folder, about)
-    return wish.folder
+    span = Span(answers=int(runs.there.sum()), users=len(runs))
+    about = Publication(
+        wish.name,
+        wish.version,
+        state_format or f"lstm-{network.shape.layers}x{network.shape.hidden}-{wish.name}-{wish.version}",
+        skills,
+        span,
+        metrics,
+        held_out=held_out,
+    )
+    publish(network, store, wish.path, about)
+    return wish.path
+
+
+def _start(
+    store: Store, champion: Release | None, skills: tuple[str, ...]
+) -> tuple[dict[str, NDArray[np.float32]] | None, str | None]:
+    """Return the weights that an update starts from, and the format of the states that it goes on reading."""
+    if champion is None:
+        return None, None
+    try:
+        manifest = read_manifest(store, champion.path, champion.sha256)
+        return reorder(read_weights(store, champion.path, manifest), manifest.skills, skills), champion.state_format
+    except ArtifactError as error:
+        log.warning("update.started_from_nothing", reason=str(error))
+        return None, None
 
 
 def shape_for(skills: int) -> Shape:
@@ -183,16 +213,24 @@ class Training:
         learning_rate: The highest.
         seed: Of the order of runs.
         weight_decay: AdamW's.
+        cap: Answers for which a run may count at most.
     """
 
     def __init__(
-        self, network: Network, runs: Runs, learning_rate: float, seed: int, weight_decay: float = WEIGHT_DECAY
+        self,
+        network: Network,
+        runs: Runs,
+        learning_rate: float,
+        seed: int,
+        weight_decay: float = WEIGHT_DECAY,
+        cap: float = math.inf,
     ) -> None:
         self._network = network
         self._runs = runs
         self._learning_rate = learning_rate
         self._optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
         self._random = np.random.default_rng(seed)
+        self._cap = cap
         self._steps = 0
         self._averaged = max(AVERAGED, 1 - batch_size(runs) / max(len(runs), 1))
         self.average = copy.deepcopy(network)
@@ -236,7 +274,7 @@ class Training:
         return total / max(answers, 1)
 
     def _step(self, batch: Runs) -> float:
-        loss = loss_of(self._network, batch)
+        loss = loss_of(self._network, batch, influence(batch, self._cap))
         if not torch.isfinite(loss):
             raise NotFiniteError(f"expected a finite loss, found {loss.item()}")
         self._optimizer.zero_grad()
@@ -273,7 +311,7 @@ def train(
     Raises:
         NotFiniteError: If a loss was not finite.
     """
-    training = Training(network, learned, learning_rate, seed)
+    training = Training(network, learned, learning_rate, seed, cap=influence_cap(learned))
     best, best_weights = log_loss(network, held_out), copy_weights(network)
     figures = {"held_out_logloss_before": best, "held_out_answers": float(held_out.there.sum())}
     started = time.monotonic()
@@ -329,15 +367,28 @@ def batches(runs: Runs, random: np.random.Generator) -> Iterator[Runs]:
         yield runs.take(order[start : start + size])
 
 
-def loss_of(network: Network, runs: Runs) -> torch.Tensor:
-    """Return log loss of the answers plus a share of the response times' negative log likelihood, a scalar."""
+def loss_of(network: Network, runs: Runs, weight: NDArray[np.float32]) -> torch.Tensor:
+    """
+    Return log loss of the answers plus a share of the response times' negative log likelihood, a scalar.
+
+    Args:
+        network: Predicts.
+        runs: What happened.
+        weight: Of the answers of each run, above 0, `(B,)`.
+    """
     logit, mu, log_sigma = forward(network, runs).unbind(-1)  # (B, T) each
     there, correct = tensor(network, runs.there), tensor(network, runs.correct).float()
-    answers = torch.nn.functional.binary_cross_entropy_with_logits(logit[there], correct[there])
+    weights = tensor(network, weight)[:, None].expand_as(logit)
+    answers = torch.nn.functional.binary_cross_entropy_with_logits(
+        logit[there], correct[there], weights[there], reduction="sum"
+    )
+    loss = answers / weights[there].sum()
     time_input = tensor(network, runs.time)
     timed = there & (time_input[..., 1] > 0)
-    times = time_losses((time_input[..., 0] - mu)[timed], log_sigma[timed])
-    return answers + TIME_WEIGHT * (times.mean() if len(times) else 0.0)
+    if timed.any():
+        times = time_losses((time_input[..., 0] - mu)[timed], log_sigma[timed])
+        loss = loss + TIME_WEIGHT * (weights[timed] * times).sum() / weights[timed].sum()
+    return loss
 
 
 def time_losses(error: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:

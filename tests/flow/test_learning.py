@@ -6,6 +6,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice, pairwise
 from operator import eq
@@ -18,6 +19,8 @@ from stream.demo.simulator import simulate
 from stream.models.artifacts import MODEL
 from stream.models.dkt import KNOWLEDGE
 from stream.ports import Record
+from stream.transport.outbox import KafkaOutbox
+from stream.transport.rollout import ask_to_learn
 from tests.broker.kafka import KafkaServer
 from tests.broker.process import ServerProcess
 from tests.flow.releases import announce, make_release
@@ -29,6 +32,7 @@ CHUNK, MOST_ANSWERS = 400, 8_000
 NEWCOMERS, ANSWERS_OF_EACH = 20, 5
 VERSION = "stream_model_version"
 EXAMPLES = "stream_trainer_examples_total"
+CHALLENGER = "stream_trainer_challenger_version"
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Learned:
 def learned(kafka: KafkaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Learned]:
     """Send simulated events until a model that learned from them serves, and then some answers of new users."""
     options: dict[str, object] = {
-        "gate_answers": CHUNK,
+        "gate_every": 100,
         "update_seconds": 3,
         "learn_from": CHUNK,
         # As in the demo: a trainer that is busy holds the source up, so that a slow machine learns as often.
@@ -79,7 +83,7 @@ def test_a_better_model_goes_live_by_itself(learned: Learned) -> None:
     """The gate let a candidate through on answers from after it was frozen, and the worker says that it swapped."""
     promoted = [event for event in learned.system.events("gate_decided") if event["promoted"]]
     assert promoted
-    assert all(e["n"] >= CHUNK and e["logloss_candidate"] < e["logloss_fallback"] for e in promoted)
+    assert all(e["candidate"]["logloss"] < e["fallback"]["logloss"] and e["gain"] > e["needed"] for e in promoted)
     swapped = learned.system.events("model_swapped")
     assert {e["version"] for e in swapped} <= {e["candidate_version"] for e in promoted} | {None}
     assert learned.system.metric("worker", "stream_model_swaps_total") >= 1
@@ -174,25 +178,32 @@ def population(system: System, answers: int) -> Message:
 
 
 def test_a_restarted_trainer_goes_on(system: System) -> None:
-    """The champion stays, versions go on, and each answer counts once in the item parameters."""
-    system.options |= {"gate_answers": 1_000_000, "update_seconds": 0.1}
+    """Champion and challenger stay, versions go on, and each answer counts once, in parameters and buffer."""
+    system.options |= {"update_seconds": 0.1}
     announce(system, make_release(system, 3))
     system.start("worker")
     system.start("trainer")
     system.send(answer(f"user-{user}", number) for number in range(10) for user in range(20))
     assert population(system, 200)["answers"] == 200
     assert system.events("update_started")[0]["candidate_version"] == 4
-    frozen = system.settings.model_store / KNOWLEDGE / "v4"
-    system.await_metric("trainer", 'stream_trainer_updates_total{outcome="frozen"}', lambda count: count == 1)
+    frozen = Path(system.settings.model_store) / KNOWLEDGE / "v4"
+    system.await_metric("trainer", CHALLENGER, lambda version: version == 4)
+    system.await_metric("worker", "stream_challenger_version", lambda version: version == 4)
     assert frozen.is_dir()
     system.processes["trainer"].stop(timeout_s=30)
     assert "trainer.ended" in system.log("trainer")
     system.start("trainer")
     assert system.metric("trainer", "stream_trainer_champion_version") == 3
+    assert system.metric("trainer", CHALLENGER) == 4
     system.send(answer(f"user-{user}", 10) for user in range(20))
     assert population(system, 220)["answers"] == 220
     system.await_metric("trainer", "stream_trainer_buffered_answers", lambda count: count == 220)
-    assert [e["candidate_version"] for e in system.events("update_started", 2)] == [4, 5]
+    system.await_metric("trainer", "stream_trainer_trial_answers", lambda count: count == 20)
+    ask_to_learn(KafkaOutbox(system.settings), system.settings, datetime.now(UTC))
+    found = system.events("update_started", 2)
+    assert [e["candidate_version"] for e in found] == [4, 5]
+    assert [e["trigger"] for e in found] == ["answers", "hand"]
+    assert system.events("candidate_dropped")[0]["candidate_version"] == 4
 
 
 def kill_alone(process: ServerProcess) -> list[int]:
@@ -215,7 +226,7 @@ def runs(pid: int) -> bool:
 
 def test_a_trainer_killed_while_it_learns_leaves_no_half_artifact(system: System) -> None:
     """After kill -9 in an update no half model is in the store, no child goes on, and a restart learns on."""
-    system.options |= {"update_seconds": 60, "learn_from": 1_000, "gate_answers": 1_000_000}
+    system.options |= {"update_seconds": 60, "learn_from": 1_000}
     system.start("worker")
     system.start("trainer")
     system.send(answer(f"user-{user}", number) for number in range(30) for user in range(40))
@@ -224,7 +235,7 @@ def test_a_trainer_killed_while_it_learns_leaves_no_half_artifact(system: System
     children = kill_alone(trainer)
     await_effect(lambda: not any(map(runs, children)), within_s=20)
     trainer.kill()
-    store = system.settings.model_store / KNOWLEDGE
+    store = Path(system.settings.model_store) / KNOWLEDGE
     whole = [path for path in store.glob("v*") if {file.name for file in path.iterdir()} >= {MODEL, "manifest.json"}]
     assert list(store.glob("v*")) == whole
     system.options |= {"update_seconds": 0.1}
@@ -239,7 +250,7 @@ def test_a_corrupted_model_is_kept_out(system: System) -> None:
     system.start("worker")
     system.await_metric("worker", VERSION, lambda version: version == 1)
     bad = make_release(system, 2)
-    model = system.settings.model_store / bad.path / MODEL
+    model = Path(system.settings.model_store) / bad.path / MODEL
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
