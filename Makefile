@@ -94,8 +94,9 @@ DATA ?=
 QUALITY_REPORT ?= reports/quality.json
 
 .PHONY: quality
-quality: venv ## Measure how good predictions are, on real answers: make quality DATA=DIR (about an hour)
+quality: broker venv ## Measure how good predictions are, and what learning live is worth: make quality DATA=DIR (about 90 minutes)
 	@$(BIN)/python -m benchmarks.quality $(if $(DATA),--data "$(DATA)") --report "$(QUALITY_REPORT)" $(ARGS)
+	$(BIN)/python -m benchmarks.learning $(if $(DATA),--data "$(DATA)") --report "$(QUALITY_REPORT)"
 
 .PHONY: check
 check: venv ## Check style, types, import rules, generated schemas and settings

@@ -3,7 +3,10 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
+
 from schemas import ModelRollout, Release
+from stream.learning.network import Network, Shape
 from stream.learning.publication import Publication, publish
 from stream.models.artifacts import MODEL, Span, release
 from stream.models.dkt import KNOWLEDGE
@@ -15,7 +18,12 @@ from tests.flow.system import System
 
 
 def make_release(
-    system: System, version: int, *, lineage: str | None = None, skills: tuple[str, ...] = ("fractions",)
+    system: System,
+    version: int,
+    *,
+    lineage: str | None = None,
+    skills: tuple[str, ...] = ("fractions",),
+    network: Network | None = None,
 ) -> Release:
     """
     Write an artifact into the system's model store, and return what would announce it.
@@ -25,12 +33,13 @@ def make_release(
         version: Its, from 1.
         lineage: Its state format; one of its own if not given.
         skills: That it knows: versions that know others say other things.
+        network: What it is; one of random weights if not given.
     """
     store = Store(system.settings.model_store)
     about = Publication(
         KNOWLEDGE, version, lineage or f"lstm-test-{version}", skills, Span(answers=0, users=0), {"logloss": 0.5}
     )
-    publish(networks.random_network(), store, store.folder_of(KNOWLEDGE, version), about)
+    publish(network or networks.random_network(), store, store.folder_of(KNOWLEDGE, version), about)
     return release(store, KNOWLEDGE, version)
 
 
@@ -42,10 +51,25 @@ def damage(system: System, release: Release) -> None:
     model.write_bytes(content)
 
 
-def announce(system: System, champion: Release | None, challenger: Release | None = None, share: float = 0.0) -> None:
-    """Say that a release should serve, or the fallback, and perhaps that another is on trial."""
+def shifted(logits: float) -> Network:
+    """Return a network that says of every answer what LNIRT says, but for so many logits."""
+    network = Network(Shape())
+    with torch.no_grad():
+        network.out.bias[0] = logits
+    return network
+
+
+def announce(
+    system: System,
+    champion: Release | None,
+    challenger: Release | None = None,
+    share: float = 0.0,
+    previous: Release | None = None,
+) -> None:
+    """Say that a release should serve, or the fallback, and perhaps what did before and that another is on trial."""
     settings = system.settings
     decided = ModelRollout(
-        name=KNOWLEDGE, champion=champion, challenger=challenger, challenger_share=share, decided_at=datetime.now(UTC)
-    )
+        name=KNOWLEDGE, champion=champion, previous=previous, challenger=challenger, challenger_share=share,
+        decided_at=datetime.now(UTC),
+    )  # fmt: skip
     rollout.announce(KafkaOutbox(settings), settings, decided)

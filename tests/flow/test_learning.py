@@ -12,6 +12,7 @@ from itertools import islice, pairwise
 from operator import eq
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from schemas import TOPICS, parameters_key
@@ -23,7 +24,7 @@ from stream.transport.outbox import KafkaOutbox
 from stream.transport.rollout import ask_to_learn
 from tests.broker.kafka import KafkaServer
 from tests.broker.process import ServerProcess
-from tests.flow.releases import announce, make_release
+from tests.flow.releases import announce, make_release, shifted
 from tests.flow.system import Message, System, answer, await_effect, distinct
 
 pytestmark = pytest.mark.timeout(240)
@@ -242,6 +243,52 @@ def test_a_trainer_killed_while_it_learns_leaves_no_half_artifact(system: System
     system.start("trainer")
     system.await_metric("trainer", 'stream_trainer_updates_total{outcome="frozen"}', lambda count: count == 1)
     assert population(system, 1_200)["answers"] == 1_200
+
+
+def test_a_model_that_predicts_badly_is_taken_back_by_itself(system: System) -> None:
+    """Promoted by hand, it serves until live log loss tells; then what served before does, and the events say why."""
+    system.options |= {"learn_from": 1_000_000}
+    good, bad = (make_release(system, v, lineage="lstm-test", network=shifted(by)) for v, by in ((1, 0.0), (2, 6.0)))
+    announce(system, good)
+    system.start("worker")
+    system.start("trainer")
+    random = np.random.default_rng(3)
+    turns = iter(range(1_000))
+
+    def some(each: int) -> None:
+        """Have everybody answer, half of them right."""
+        numbers = [next(turns) for _ in range(each)]
+        system.send(answer(f"user-{u}", n, correct=bool(random.random() < 0.5)) for n in numbers for u in range(40))
+
+    some(10)
+    system.await_metric("trainer", EXAMPLES, partial(eq, 400))
+    announce(system, bad, previous=good)
+    system.await_metric("worker", VERSION, partial(eq, 2))
+    for _ in range(10):
+        some(3)
+        if system.metric("trainer", "stream_trainer_rollbacks_total"):
+            break
+    system.await_metric("trainer", "stream_trainer_rollbacks_total", partial(eq, 1))
+    system.await_metric("worker", VERSION, partial(eq, 1))
+    (back,) = system.events("rolled_back")
+    assert (back["version"], back["to_version"]) == (2, 1)
+    assert back["logloss_after"] > back["logloss_before"] + 0.05
+    assert system.metric("trainer", "stream_trainer_champion_version") == 1
+    assert system.metric("trainer", "stream_trainer_previous_version") == 0
+
+
+def test_a_store_that_is_gone_costs_learning_and_nothing_else(system: System) -> None:
+    """Predictions go on, failures are counted and tried again, and once the store is back a candidate is tried."""
+    system.options |= {"update_seconds": 0.1, "model_store": system.folder / "not-there" / "models"}
+    (system.folder / "not-there").write_text("in the way of a folder")
+    system.start("worker")
+    system.start("trainer")
+    system.send(answer(f"user-{user}", number) for number in range(5) for user in range(20))
+    system.await_metric("trainer", 'stream_trainer_failures_total{part="store"}', lambda count: count >= 2)
+    assert len(system.predictions("correctness", 100)) == 100
+    assert system.metric("worker", VERSION) == 0
+    (system.folder / "not-there").unlink()
+    system.await_metric("trainer", CHALLENGER, lambda version: version > 0)
 
 
 def test_a_corrupted_model_is_kept_out(system: System) -> None:
