@@ -5,6 +5,7 @@ The worker's own records, features and beliefs, over all users at once: the t-th
 a million answers take a minute, not an hour, and nothing is computed by other code than live.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.demo.answers import AnswersFile, made_up_moment
-from stream.learning.item_statistics import ItemStatistics
+from stream.learning.item_statistics import Answered, ItemStatistics
 from stream.models import lnirt
 from stream.models.dkt import SKILLS
-from stream.models.features import COUNT, Questions, features
+from stream.models.features import COLUMN, COUNT, Questions, features
 from stream.models.items import ItemTable, Question, chain, question
 from stream.state import arrays, learner
 from stream.state.learner import Answers, key64
@@ -235,7 +236,8 @@ def prepare(history: History, part: NDArray[np.int8], seed: int, advance: Callab
 
 def learn_items(history: History, chosen: NDArray[np.bool_]) -> ItemTable:
     """Return what the answers of users, bool `(users,)`, make known of items."""
-    statistics, items = ItemStatistics(), ItemTable()
+    # Everybody's first answers, then everybody's second ones: an order that is not time's.
+    statistics, items = ItemStatistics(follows=False), ItemTable()
     for wave in walk(history, chosen, items):
         learn_wave(history, statistics, wave)
         items.update(statistics.publish(ANY_TIME))
@@ -244,15 +246,19 @@ def learn_items(history: History, chosen: NDArray[np.bool_]) -> ItemTable:
 
 def learn_wave(history: History, statistics: ItemStatistics, wave: Wave) -> None:
     """Move the parameters of what was answered."""
-    belief = wave.belief
+    belief, known = wave.belief, wave.features
+    practised = [
+        np.expm1(known[:, COLUMN[f"{what}_right"]]) + np.expm1(known[:, COLUMN[f"{what}_wrong"]])
+        for what in ("item", "topic")
+    ]
     columns = (
         wave.rows, wave.answers.correct, wave.answers.response_time_s.astype(np.float64),
-        belief.ability, belief.ability_var, belief.speed,
+        belief.ability, belief.ability_var, belief.speed, *practised,
     )  # fmt: skip
     for row, correct, time_s, *of_user in zip(*(column.tolist() for column in columns), strict=True):
         asked = history.questions[row]
         keys = chain(asked.item_id, asked.topic_id, asked.difficulty)
-        statistics.move(keys, correct, None if time_s != time_s else time_s, *of_user)  # noqa: PLR0124 (NaN)
+        statistics.move(keys, Answered(correct, None if math.isnan(time_s) else time_s, *of_user))
 
 
 def _collect(history: History, chosen: NDArray[np.bool_], items: ItemTable, features_of: NDArray[np.float32]) -> None:

@@ -168,6 +168,13 @@ class Lifecycle:
         self._metrics.previous.set(rollout.previous.version if rollout.previous is not None else 0)
         self._metrics.challenger.set(rollout.challenger.version if rollout.challenger is not None else 0)
 
+    def heard(self, rollout: ModelRollout) -> None:
+        """Follow what somebody else has announced, and say what becomes of a candidate whose place it takes."""
+        tried = self.rollout.challenger
+        self.follow(rollout)
+        if tried is not None and tried not in (rollout.challenger, rollout.champion):
+            self._drop(tried.version, "an announcement by hand took its place")
+
     def observe(self, example: TrainingExample) -> None:
         """Take an answer in: what serves, and what is on trial, are measured by it."""
         self._observer.add(example, self.serving)

@@ -170,7 +170,7 @@ class Trainer:
         if self.kafka.own and self.kafka.own[0] == rollout:
             self.kafka.own.popleft()
         if not self.kafka.own:
-            self.lifecycle.follow(rollout)
+            self.lifecycle.heard(rollout)
 
     def turn(self) -> None:
         """Do what is due."""

@@ -393,6 +393,19 @@ def test_a_trial_by_hand_is_decided_like_any_other(world: World) -> None:
     assert world.around.updates[-1][0] == 4
 
 
+def test_a_candidate_whose_place_is_taken_is_told_of(world: World) -> None:
+    """An operator promotes another version while a candidate is on trial."""
+    world.answer(20)
+    first = world.finish()
+    other = ModelRollout(
+        name=KNOWLEDGE, champion=release(world.store, KNOWLEDGE, 5), decided_at=datetime(2026, 6, 1, tzinfo=UTC)
+    )
+    world.life.heard(other)
+    assert [dropped.candidate_version for dropped in world.around.of(CandidateDropped)] == [first]
+    world.life.heard(other)
+    assert len(world.around.of(CandidateDropped)) == 1
+
+
 def test_old_versions_leave_the_store(published: Path, tmp_path: Path) -> None:
     """All but the latest few, and never one that is announced."""
     small = World(copytree(published, tmp_path / "small"), replace(RULES, keep_models=2), version=4)
