@@ -232,6 +232,7 @@ def _wave(
         outcome = _answer(answered, answers, rows[chosen], users, models, latest_topics, now)
     corrected = (fresh & is_correction).nonzero()[0]
     if len(corrected):
+        learner.remember_ids(learners, rows[corrected], ids[corrected])
         outcome.messages.extend(_correct([wave[i] for i in corrected], rows[corrected], users, models.names))
     # An event seen under its id at another offset still moves the offset on: it need not be looked at again.
     learners["seen"][rows] = np.maximum(learners["seen"][rows], offsets)

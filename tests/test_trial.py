@@ -274,9 +274,12 @@ def test_a_correction_that_changes_nothing_or_comes_again_counts_once() -> None:
     assert len(corrections(told.messages)) == 1
     after = core.learner()
     changed = [name for name in after.dtype.names if not np.array_equal(before[name], after[name])]
-    assert changed == ["seen"]
-    core.feed(placed([correction(log[1].event_id, True)], first=6))
-    assert core.learner()["correct"] == 3
+    assert changed == ["seen", "other_id"]
+    first = correction(log[1].event_id, True, at_s=6_000.0)
+    core.feed(placed([first, correction(log[1].event_id, False, at_s=7_000.0)], first=6))
+    assert core.learner()["correct"] == 2
+    again = core.feed(placed([first], first=8))
+    assert (core.learner()["correct"], again.repeated, again.messages) == (2, 1, [])
 
 
 def test_a_correction_needs_to_say_of_what_and_to_what() -> None:

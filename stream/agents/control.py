@@ -182,7 +182,7 @@ class Control:
         serving, trying = self._serving, self._trying
         if wanted.champion is None:
             live, serving = replace(live, champion=self._fallback), None
-        elif wanted.champion != serving and (champion := self._load(wanted.champion, "champion")) is not None:
+        elif wanted.champion != serving and (champion := self._champion(wanted.champion)) is not None:
             live, serving = replace(live, champion=champion), wanted.champion
         if wanted.challenger is None or wanted.challenger != trying:
             live, trying = replace(live, challenger=None), None
@@ -201,6 +201,13 @@ class Control:
                     version=serving.version if serving else None, previous=previous.version if previous else None,
                 )
             )  # fmt: skip
+
+    def _champion(self, release: Release) -> Dkt | None:
+        """Return a release as champion: what is on trial is here already, whatever has become of the store."""
+        challenger = self._live.challenger
+        if release == self._trying and isinstance(challenger, Dkt):
+            return challenger.playing("champion")
+        return self._load(release, "champion")
 
     def _load(self, release: Release, variant: Literal["champion", "challenger"]) -> Dkt | None:
         """Return the model of a release; None, and all that follows from it, if it is not as it should be."""

@@ -10,9 +10,10 @@ Source:
     Piech et al. 2015, Deep Knowledge Tracing.
 """
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,6 +132,12 @@ class Dkt:
         self._vocabulary = Vocabulary.of(skills)
         self.identity = identity
         self.hidden_size: int = size
+
+    def playing(self, variant: Literal["champion", "challenger"]) -> "Dkt":
+        """Return the same model, graph and all, in another part."""
+        other = copy.copy(self)
+        other.identity = replace(self.identity, variant=variant)
+        return other
 
     def predict(self, hidden: Hidden, questions: Questions, features: NDArray[np.float32]) -> Forecast:
         """Return what the users would answer now; see `stream.ports.Predictor`."""

@@ -266,6 +266,21 @@ def remember_others(
     records["last_at"][rows] = np.maximum(records["last_at"][rows], at)
 
 
+def remember_ids(records: Records, rows: NDArray[np.int64], event: NDArray[np.uint64]) -> None:
+    """
+    Remember the ids of events that count as nothing, in place: where there is room, else in the place of some other.
+
+    Args:
+        records: Users, `(U,)`.
+        rows: Whose events, each user at most once, `(B,)`.
+        event: Hashes of the event ids, `(B,)`.
+    """
+    # Views fill the places from the first on.
+    is_free = (records["other_id"][rows] == 0).all(axis=2)[:, ::-1]
+    place = np.where(is_free.any(axis=1), OTHERS - 1 - is_free.argmax(axis=1), (event % OTHERS).astype(np.int64))
+    records["other_id"][rows, place] = id48(event)
+
+
 def remember_answers(records: Records, answers: Answers) -> None:
     """
     Count and remember one answer of each user, in place.

@@ -493,3 +493,16 @@ def test_one_users_streak_is_no_change() -> None:
             streak = replace(AVERAGE, correct=user % 2 == 0, item_practised=n, topic_practised=n)
             statistics.move(keys_of(0), streak)
     assert statistics._parameters(keys_of(0)[0], NOW).answers >= was + 85
+
+
+def test_the_order_of_turns_is_not_that_of_time() -> None:
+    """Everybody is right at first and wrong the second time: no change of the item, for all answers of a file count."""
+    answers = [
+        Answer(2 * user + turn, f"u{user}", "i-1", ("area",), turn == 0, 1e9 + user * 1e5 + turn * 60, None)
+        for user in range(150)
+        for turn in range(2)
+    ]
+    file = AnswersFile(Path("a.csv"), "0" * 64, answers, has_timestamps=True, has_response_times=False)
+    items = learn_items(History.of(file), np.full(150, True))
+    found = items.parameters(items.rows([question("area", "i-1")]))
+    assert (found.answers.item(), found.rate.item()) == (300, 0.5)

@@ -108,7 +108,7 @@ def test_a_killed_trainer_goes_on_where_it_had_settled(trainer: Trainer, tmp_pat
     published = sent(trainer).parameters().values()
     trainer.read(example("u-1", 4, item_id="i-1"), 0, 4, 100.0)
     again = make(tmp_path)
-    again.statistics.restore(((p.item_id, None, None), p) for p in published)  # type: ignore[misc]
+    again.statistics.restore(((p.item_id, None, None), p) for p in published)
     assert again.buffer.places() == {0: 4}
     for number in range(3, 6):
         again.read(example("u-1", number, item_id="i-1"), 0, number, 100.0)

@@ -1,0 +1,198 @@
+"""Rollouts on the real broker: trials beside what serves, promotion, refusal, corrected answers, and their commands."""
+
+from collections.abc import Iterable
+from functools import partial
+from operator import eq
+
+import pytest
+
+from schemas import TOPICS
+from stream.emission import prediction_id
+from stream.state.learner import key64
+from tests.flow.releases import announce, damage, make_release
+from tests.flow.system import Message, System, answer, answers_before, distinct, rounds
+
+pytestmark = pytest.mark.timeout(180)
+
+VERSION, CHALLENGER = "stream_model_version", "stream_challenger_version"
+LINEAGE = "lstm-rollout"
+USERS = 24
+
+
+def voices(messages: Iterable[Message]) -> set[tuple[int, str]]:
+    """Return the versions that were heard, and the parts that they played."""
+    return {(m["model"]["version"], m["model"]["variant"]) for m in messages}
+
+
+def await_live(system: System, worker: str, version: int, challenger: int = 0) -> None:
+    """Return when a worker serves a version and has a challenger on trial, 0 for none."""
+    system.await_metric(worker, VERSION, partial(eq, version))
+    system.await_metric(worker, CHALLENGER, partial(eq, challenger))
+
+
+def test_a_challenger_with_share_0_is_measured_and_not_heard(system: System) -> None:
+    """Predictions are the champion's; each example says what the challenger would have said."""
+    champion = make_release(system, 1, lineage=LINEAGE)
+    announce(system, champion, make_release(system, 2, lineage=LINEAGE, skills=("decimals",)))
+    system.start("worker")
+    system.send(rounds(10, 3))
+    for kind in ("correctness", "time"):
+        assert voices(system.predictions(kind, 30)) == {(1, "champion")}
+    examples = system.examples(30)
+    assert voices(examples) == {(1, "champion")}
+    assert voices(e["unheard"] for e in examples) == {(2, "challenger")}
+    assert any(e["unheard"]["p_before"] != e["p_before"] for e in examples)
+
+
+def test_a_share_of_the_users_hears_the_challenger_and_after_promotion_everybody(system: System) -> None:
+    """The users are always the same ones, their predictions say who made them, and `/metrics` shows the trial."""
+    champion = make_release(system, 1, lineage=LINEAGE)
+    challenger = make_release(system, 2, lineage=LINEAGE, skills=("decimals",))
+    announce(system, champion, challenger, 0.5)
+    system.start("worker")
+    system.send(rounds(USERS, 3))
+    served = {f"user-{i}" for i in range(USERS) if key64(f"user-{i}") < 2**63}
+    assert 0 < len(served) < USERS
+    for kind in ("correctness", "time"):
+        found = system.predictions(kind, 3 * USERS)
+        assert {m["user_id"] for m in found if m["model"]["variant"] == "challenger"} == served
+        assert voices(m for m in found if m["user_id"] in served) == {(2, "challenger")}
+        assert voices(m for m in found if m["user_id"] not in served) == {(1, "champion")}
+    for example in system.examples(3 * USERS):
+        heard, other = example["model"]["version"], example["unheard"]["model"]["version"]
+        assert (heard, other) == ((2, 1) if example["user_id"] in served else (1, 2))
+    assert system.metric("worker", CHALLENGER) == 2
+    assert 0 < system.metric("worker", 'stream_live_logloss_nats{model="challenger"}') < 5
+
+    announce(system, challenger)
+    await_live(system, "worker", 2)
+    system.send(rounds(USERS, 1, first=3))
+    latest = [m for m in system.predictions("correctness", 4 * USERS) if m["source"]["event_id"].endswith("-3")]
+    assert {m["user_id"] for m in latest} == {f"user-{i}" for i in range(USERS)}
+    assert voices(latest) == {(2, "champion")}
+
+
+def test_all_workers_of_a_group_come_to_the_same_rollout(system: System) -> None:
+    """After several announcements in a row, also one that starts when all of them are over."""
+    releases = [make_release(system, version, lineage=f"{LINEAGE}-{version % 2}") for version in (1, 2, 3, 4)]
+    announce(system, releases[0])
+    for worker in ("worker", "worker-2"):
+        system.start(worker)
+        await_live(system, worker, 1)
+    announce(system, releases[0], releases[1], 0.5)
+    announce(system, releases[1])
+    announce(system, releases[1], releases[2])
+    announce(system, releases[3], releases[2], 0.25)
+    system.start("worker-3")
+    for worker in ("worker", "worker-2", "worker-3"):
+        await_live(system, worker, 4, challenger=3)
+    system.send(rounds(USERS, 2))
+    found = system.predictions("correctness", 2 * USERS)
+    assert voices(found) == {(4, "champion"), (3, "challenger")}
+    served = {f"user-{i}" for i in range(USERS) if key64(f"user-{i}") < 2**62}
+    assert {m["user_id"] for m in found if m["model"]["variant"] == "challenger"} == served
+
+
+def test_a_damaged_challenger_is_refused_and_the_swap_beside_it_goes_live(system: System) -> None:
+    """Of one announcement the part that can be loaded serves; the other is tried again, and then on trial by itself."""
+    announce(system, make_release(system, 1, lineage=LINEAGE))
+    system.start("worker")
+    await_live(system, "worker", 1)
+    damaged = make_release(system, 3, lineage=LINEAGE)
+    damage(system, damaged)
+    announce(system, make_release(system, 2, lineage=LINEAGE), damaged, 1.0)
+    (refused,) = system.events("model_refused")
+    assert refused["version"] == 3
+    assert "digest" in refused["reason"]
+    await_live(system, "worker", 2)
+    assert [(e["version"], e["previous"]) for e in system.events("model_swapped", 2)] == [(1, None), (2, 1)]
+    system.send(rounds(6, 2))
+    assert voices(system.predictions("correctness", 12)) == {(2, "champion")}
+    assert all(e["unheard"] is None for e in system.examples(12))
+    damage(system, damaged)
+    await_live(system, "worker", 2, challenger=3)
+
+
+def test_a_corrected_answer_tells_the_trainer_and_predicts_nothing(system: System) -> None:
+    """The correction names the example of the corrected answer; only answers are predicted, and counted."""
+    system.start("worker")
+    right = answer("ada", 1)[1]["correct"]
+    correction = answer("ada", 3, type="answer_correction", corrects="ada-1", correct=not right)
+    system.send([*(answer("ada", n) for n in range(3)), correction, correction, answer("ada", 4)])
+    messages = system.read("training-examples", until=lambda found: any(m["event_id"] == "ada-4" for m in found))
+    examples = {m["event_id"]: m for m in messages if m["type"] == "answer"}
+    assert set(examples) == {"ada-0", "ada-1", "ada-2", "ada-4"}
+    (told,) = distinct((m for m in messages if m["type"] == "correction"), "event_id")
+    assert told["example_id"] == examples["ada-1"]["example_id"] == prediction_id("ada-1", "example")
+    assert (told["event_id"], told["user_id"], told["correct"]) == ("ada-3", "ada", not right)
+    assert answers_before(examples["ada-4"]) == 3
+    assert {m["source"]["event_id"] for m in system.predictions("correctness", 4)} == set(examples)
+    records = system.records("training-examples", until=lambda found: len(found) >= len(messages))
+    corrections = [record for record in records if b'"correction"' in (record.value or b"")]
+    # It came twice, at two offsets: what is told of it has one id.
+    assert {dict(record.headers)["ce_id"] for record in corrections} == {prediction_id("ada-3", "correction").encode()}
+    for record in corrections:
+        TOPICS["training-examples"].adapter.validate_json(record.value or b"")
+
+
+def said(system: System, *arguments: str) -> list[str]:
+    """Return the lines that a command of `stream models` says, which must go well."""
+    done = system.command("models", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def test_commands_put_on_trial_promote_and_take_back(system: System) -> None:
+    """Each says what it did in one sentence, the worker does it, and the store may be a URL."""
+    system.options["model_store"] = f"file://{system.folder / 'models'}"
+    for version in (1, 2):
+        make_release(system, version, lineage=LINEAGE)
+    announced = "version {} is announced; each worker serves it as soon as it has read and checked it"
+    assert said(system, "promote", "1") == [announced.format(1)]
+    on_trial = (
+        "version 2 is on trial; each worker has it predict as soon as it has read and checked it, and serves 25% of "
+        "the users by it until the gate decides"
+    )
+    assert said(system, "promote", "2", "--share", "0.25") == [on_trial]
+    assert said(system, "show") == ["champion: version 1", "on trial: version 2, which serves 25% of the users"]
+    assert said(system, "list") == [
+        "knowledge version 1: 0 answers of 0 users  <- champion",
+        "knowledge version 2: 0 answers of 0 users  <- on trial",
+    ]
+    system.start("worker")
+    await_live(system, "worker", 1, challenger=2)
+    assert said(system, "promote", "2") == [announced.format(2)]
+    await_live(system, "worker", 2)
+    assert said(system, "show") == ["champion: version 2", "before it: version 1"]
+    assert said(system, "rollback") == [announced.format(1)]
+    await_live(system, "worker", 1)
+    history = said(system, "show", "2")
+    assert history[0] == "knowledge version 2: 0 answers of 0 users  <- before it"
+    assert "  logloss 0.5" in history
+    assert history[-1].endswith("before it version 1")
+
+
+def test_learning_now_is_asked_for_by_a_command(system: System) -> None:
+    """The request stands where the trainer reads it."""
+    assert said(system, "learn-now") == [
+        "asked for an update; `stream models list` shows the candidate when it is frozen, and what became of it"
+    ]
+    (asked,) = system.events("learn_requested")
+    assert asked["name"] == "knowledge"
+    assert asked["_key"] == "knowledge"
+
+
+def test_what_cannot_be_rolled_out_is_one_sentence(system: System) -> None:
+    """Nothing is announced, and whoever typed it learns why."""
+    make_release(system, 1)
+    for arguments, sentence in (
+        (("rollback",), "nothing was ever announced on model-updates: the fallback serves already"),
+        (("promote", "9", "--share", "0.5"), "knowledge/v9/manifest.json: cannot be read"),
+        (("show", "9"), "found no 9; `stream models list` lists them"),
+        (("promote", "1", "--share", "1.5"), "1.5 is not in the range"),
+    ):
+        done = system.command("models", *arguments)
+        assert done.returncode in (1, 2)
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr
+    assert said(system, "show") == ["champion: the fallback"]
