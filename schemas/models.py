@@ -122,9 +122,11 @@ class RolledBack(_ModelEvent):
     to_version: Version | None = Field(default=None, description="Serves from here on; None for the fallback.")
     reason: Annotated[str, Field(min_length=1)]
     n: Count = Field(description="Answers since the swap.")
-    logloss_before: float = Field(description="Before the swap.")
-    logloss_after: float = Field(description="Since.")
-    worsened: float = Field(description="By so many nats beyond what the fallback worsened too.")
+    logloss_before: float = Field(
+        description="Before the swap; where the fallback takes over because it has become better, its own since."
+    )
+    logloss_after: float = Field(description="Of what was taken back, since it went live.")
+    worsened: float = Field(description="By so many nats, beyond what the fallback worsened too.")
 
 
 class LearnRequested(_ModelEvent):

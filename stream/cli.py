@@ -357,14 +357,14 @@ def models_show(version: int | None) -> None:
 
     Example: stream models show 7
     """
-    from stream.listing import known, shown
+    from stream.listing import known, shown, versions_of
 
     settings = _settings()
     about = known(settings)
-    if version is not None and version not in about.manifests:
+    if version is not None and version not in versions_of(about):
         raise UserError(
-            f"expected a version that is in {settings.model_store} (STREAM_MODEL_STORE), found no {version}; "
-            "`stream models list` lists them"
+            f"expected a version in {settings.model_store} (STREAM_MODEL_STORE) or of which something was told, found "
+            f"no {version}; `stream models list` lists them"
         )
     click.echo("\n".join(shown(about, version)))
 
@@ -388,7 +388,11 @@ def models_promote(version: int, share: float | None) -> None:
     settings = _settings()
     found = release(Store(settings.model_store), KNOWLEDGE, version)
     if share is None:
-        _announce(settings, lambda before: {"champion": found, "previous": before.champion})
+        # Announced once more, it has not changed what served before it.
+        _announce(
+            settings,
+            lambda now: {"champion": found, "previous": now.previous if now.champion == found else now.champion},
+        )
         click.echo(f"version {version} is announced; each worker serves it as soon as it has read and checked it")
         return
     _announce(
@@ -416,7 +420,8 @@ def models_rollback() -> None:
     rollout = current(settings)
     if rollout is None:
         raise UserError("nothing was ever announced on model-updates: the fallback serves already")
-    _announce(settings, lambda before: {"champion": before.previous, "previous": before.champion})
+    # Nothing to go back to from there: what is taken back here never comes again by itself.
+    _announce(settings, lambda before: {"champion": before.previous})
     name = "the fallback" if rollout.previous is None else f"version {rollout.previous.version}"
     click.echo(f"{name} is announced; each worker serves it as soon as it has read and checked it")
 

@@ -42,7 +42,7 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class SecondOpinion:
     """
     What a model on trial, or the champion in its place, said of answers without being heard, `B` rows.
 
@@ -90,7 +90,7 @@ class Answered:
     fallback: Forecast
     features: NDArray[np.float32]
     answers_before: NDArray[np.uint32]
-    trial: Trial | None = None
+    trial: SecondOpinion | None = None
 
 
 def prediction_id(event_id: str, kind: str) -> str:
@@ -196,7 +196,7 @@ class _Voice(NamedTuple):
     is_fallback: bool
 
 
-def _voices(champion: _Voice, trial: Trial) -> list[tuple[_Voice, dict[str, Any] | None]]:
+def _voices(champion: _Voice, trial: SecondOpinion) -> list[tuple[_Voice, dict[str, Any] | None]]:
     """Return who was heard of each answer, and what the other one said of it."""
     challenger = _Voice(_model(trial.identity), trial.identity.state_format, False)
     unheard = trial.unheard

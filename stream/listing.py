@@ -18,7 +18,7 @@ from schemas import (
     RolledBack,
     UpdateStarted,
 )
-from stream.errors import ArtifactError
+from stream.errors import ArtifactError, StoreError, StreamError
 from stream.models.artifacts import Manifest, read_manifest
 from stream.models.dkt import KNOWLEDGE
 from stream.models.store import Store
@@ -38,7 +38,7 @@ class Known(NamedTuple):
         events: What happened, the oldest first.
     """
 
-    manifests: dict[int, Manifest | ArtifactError]
+    manifests: dict[int, Manifest | StreamError]
     rollout: ModelRollout | None
     events: Sequence[ModelEvent]
 
@@ -51,11 +51,11 @@ def known(settings: Settings) -> Known:
         UserError: If the broker cannot be reached.
     """
     store = Store(settings.model_store)
-    manifests: dict[int, Manifest | ArtifactError] = {}
+    manifests: dict[int, Manifest | StreamError] = {}
     for version in store.versions(KNOWLEDGE):
         try:
             manifests[version] = read_manifest(store, store.folder_of(KNOWLEDGE, version))
-        except ArtifactError as error:
+        except (ArtifactError, StoreError) as error:
             manifests[version] = error
     events: list[ModelEvent] = []
 
@@ -70,10 +70,14 @@ def known(settings: Settings) -> Known:
     return Known(manifests, current(settings), events)
 
 
+def versions_of(about: Known) -> list[int]:
+    """Return every version that is in the store, or of which something was told."""
+    return sorted({*about.manifests, *(v for e in about.events if (v := _subject(e)) is not None)})
+
+
 def listed(about: Known) -> list[str]:
     """Return a line for each version: what it learned from, the part that it plays, and what the gate decided."""
-    versions = sorted({*about.manifests, *(v for e in about.events if (v := _subject(e)) is not None)})
-    lines = [_line(version, about) for version in versions]
+    lines = [_line(version, about) for version in versions_of(about)]
     if about.rollout is None or about.rollout.champion is None:
         lines.append("none of them is announced: the fallback serves")
     return lines
@@ -116,7 +120,7 @@ def _line(version: int, about: Known) -> str:
     match manifest:
         case Manifest():
             what = f"{manifest.trained_on.answers} answers of {manifest.trained_on.users} users"
-        case ArtifactError():
+        case StreamError():
             what = f"cannot be used: {manifest}"
         case _:
             what = "no longer in the store"

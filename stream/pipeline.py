@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from schemas import Academic, Interaction, PredictionRequest, Target, next_items
 from stream import emission
-from stream.emission import Answered, Asked, Trial
+from stream.emission import Answered, Asked, SecondOpinion
 from stream.errors import InferenceError
 from stream.intake import Accepted, Dead
 from stream.models import lnirt, risk
@@ -187,8 +187,13 @@ def interactions(
     next_users = replace(users, learners=arrays.take(users.learners, rows), beside=beside)
     answering = np.zeros(len(rows), bool)
     answering[[users.row[a.event.user_id] for a in batch if a.event.type == "quiz_complete"]] = True
-    _rebuild(next_users, answering, models, rebuild_answers)
-    outcomes = [_wave(wave, next_users, models, latest_topics, now) for wave in _waves(batch)]
+    outcomes = []
+    is_stale = True
+    for wave in _waves(batch):
+        if is_stale:
+            _rebuild(next_users, answering, models, rebuild_answers)
+        outcomes.append(_wave(wave, next_users, models, latest_topics, now))
+        is_stale = any(accepted.event.type == "answer_correction" for accepted in wave)
     return reduce(join, outcomes) if outcomes else nothing(next_users)
 
 
@@ -379,7 +384,7 @@ def _challenge(
     every_feature: NDArray[np.float32],
     is_after: NDArray[np.bool_],
     forecast: Forecast,
-) -> tuple[Trial, Forecast]:
+) -> tuple[SecondOpinion, Forecast]:
     """
     Have the challenger predict the answers too, and all that was asked of the users whom it serves.
 
@@ -428,7 +433,7 @@ def _challenge(
         unheard.append(other)
         of_champion[chosen[is_served]] = of_challenger[is_served]
     served = Forecast(*(of_champion for of_champion, _ in columns))
-    return Trial(predictor.identity, there, serves, Forecast(*unheard)), served
+    return SecondOpinion(predictor.identity, there, serves, Forecast(*unheard)), served
 
 
 def _correct(
@@ -514,9 +519,13 @@ def _remembered(learners: learner.Records) -> int:
 def _rebuilt(
     learners: learner.Records, foreign: NDArray[np.int64], predictor: Predictor, budget: int
 ) -> tuple[NDArray[np.int64], Hidden]:
-    """Return the first of `foreign` users whom the budget reaches, and their states; of a model that fails, nobody."""
-    cost = np.minimum(learners["answers"][foreign], _remembered(learners)).cumsum()
-    reached = foreign[cost <= budget]
+    """
+    Return the first of `foreign` users whom the budget reaches, and their states; of a model that fails, nobody.
+
+    A whole budget reaches one user at least, however much is remembered of each.
+    """
+    cost = np.minimum(learners["answers"][foreign], _remembered(learners))
+    reached = foreign[(cost.cumsum() <= budget) | ((cost.cumsum() == cost) & (budget > 0))]
     nobody = reached[:0], np.zeros((0, predictor.hidden_size), np.float16)
     if not len(reached):
         return nobody

@@ -303,3 +303,27 @@ def test_a_correction_reaches_the_challengers_state_too() -> None:
     core.feed(placed([correction(log[0].event_id, not log[0].correct)], first=3))
     assert core.beside is not None
     assert core.beside.gather([b"u-1"])["answers"][0] == NOWHERE
+
+
+def test_an_answer_after_a_correction_is_predicted_from_the_rebuilt_state() -> None:
+    """Whether both came in one batch or in two."""
+    log = answers(6)
+    events = [correction(log[1].event_id, not log[1].correct), interaction(at_s=6_000.0)]
+    apart, together = Core(networks.random_dkt()), Core(networks.random_dkt())
+    for core in (apart, together):
+        core.feed(placed(log))
+    said = [apart.feed([accepted]) for accepted in placed(events, first=6)][1]
+    at_once = together.feed(placed(events, first=6))
+    assert [p.targets for p in correctness(at_once.messages)] == [p.targets for p in correctness(said.messages)]
+    assert np.array_equal(apart.learner()["hidden"], together.learner()["hidden"])
+
+
+def test_a_user_with_more_answers_than_the_budget_is_rebuilt_all_the_same() -> None:
+    """Else he would be predicted from an empty state for ever."""
+    core = Core(networks.random_dkt())
+    core.feed(placed(answers(40)))
+    model = another()
+    swapped = core.restarted(predictor=model)
+    swapped.rebuild_answers = 10
+    swapped.feed(placed([interaction(at_s=9_000)], first=100))
+    assert model.rebuilt == 1

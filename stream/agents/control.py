@@ -20,7 +20,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from pydantic import ValidationError
 
 from schemas import ItemParameters, ModelRefused, ModelRollout, ModelSwapped, Release
-from stream.errors import ArtifactError, ControlError
+from stream.errors import ArtifactError, ControlError, StoreError
 from stream.models.artifacts import load
 from stream.models.dkt import KNOWLEDGE, Dkt
 from stream.models.fallback import Fallback
@@ -216,7 +216,7 @@ class Control:
                 self._store, release.path, variant=variant, sha256=release.sha256,
                 max_bytes=self._settings.model_max_bytes, precision=self._settings.model_precision,
             )  # fmt: skip
-        except ArtifactError as error:
+        except (ArtifactError, StoreError) as error:
             # The store may be away, or slow to show the folder: it is looked at again, while the old model serves.
             self._retry_at = time.monotonic() + _RETRY_S
             if release not in self._refused:

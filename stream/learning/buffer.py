@@ -333,7 +333,8 @@ class Buffer:
         waiting = self._rows.get(user, {})
         for number in gone:
             waiting.pop(number, None)
-        self._dropped[user] = gone[-1]
+        # Numbers need not rise: after an erasure, what stays is put again.
+        self._dropped[user] = max(self._dropped.get(user, -1), gone[-1])
         self._size -= count
         self._size_bytes -= run.drop(count)
         if not run:
@@ -406,9 +407,12 @@ class Buffer:
         """Return a user's answers by their numbers, in order, whether they are in the file yet or not."""
         if user not in self._runs:
             return {}
-        stored = self._db.execute(
-            "SELECT * FROM answers WHERE user = ? AND number > ?", (user, self._dropped.get(user, -1))
-        )
+        try:
+            stored = self._db.execute(
+                "SELECT * FROM answers WHERE user = ? AND number > ?", (user, self._dropped.get(user, -1))
+            ).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _unusable(self.path, str(error)) from error
         rows = {row.number: row for row in map(_Row._make, stored)} | self._rows.get(user, {})
         return dict(sorted(rows.items()))
 

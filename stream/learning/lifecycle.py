@@ -8,11 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import uuid4
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from schemas import (
     CandidateDropped,
@@ -26,7 +27,7 @@ from schemas import (
     UpdateStarted,
 )
 from stream.errors import ArtifactError, StoreError
-from stream.learning.gate import Answers, Decision, Trial, budget_of
+from stream.learning.gate import Answers, Decision, Gains, Trial, budget_of
 from stream.learning.observer import Observer
 from stream.learning.publication import STEP_MS
 from stream.learning.rollback import Guard, Verdict
@@ -80,14 +81,37 @@ class Surroundings(Protocol):
     def limit(self) -> str | None:
         """End an update that is beyond its limits, and return which."""
 
+    def current(self) -> ModelRollout | None:
+        """Return what stands announced, whoever did it; None if nothing does."""
+
     def announce(self, rollout: ModelRollout) -> None:
         """Say what should serve."""
+
+    def settle(self) -> bool:
+        """Make durable what was read; return whether it is, and may be learned from."""
 
     def tell(self, event: ModelEvent) -> None:
         """Tell of something that happened."""
 
     def now(self) -> datetime:
         """Return the present moment, aware."""
+
+
+class Said(NamedTuple):
+    """
+    What was said of answers before a restart.
+
+    Attributes:
+        version: That served each, int64 `(N,)`.
+        user: Whose answer, any integers, int64 `(N,)`.
+        p_serving: float `(N,)`.
+        p_fallback: float `(N,)`.
+    """
+
+    version: NDArray[np.int64]
+    user: NDArray[np.int64]
+    p_serving: NDArray[np.floating]
+    p_fallback: NDArray[np.floating]
 
 
 @dataclass(slots=True)
@@ -109,6 +133,7 @@ class Lifecycle:
         metrics: Where it counts.
         surroundings: Kafka, processes, a clock.
         version: The highest that was ever used.
+        answers: Ever completed.
     """
 
     def __init__(
@@ -120,6 +145,7 @@ class Lifecycle:
         metrics: TrainerMetrics,
         surroundings: Surroundings,
         version: int = 0,
+        answers: int = 0,
     ) -> None:
         self._rules = rules
         self._store = store
@@ -128,9 +154,17 @@ class Lifecycle:
         self._metrics = metrics
         self._around = surroundings
         self._version = version
+        self._learned = answers
+        """Answers that the newest update could learn from, at most."""
         self.rollout = ModelRollout(name=KNOWLEDGE, decided_at=surroundings.now())
         self._guard = Guard(rules.rollback_window, rules.rollback_margin)
+        self._lost = Gains()
+        """Of log loss by what serves over the fallback, since it went live."""
+        self._losses = np.zeros(2)
+        """The sums of both."""
         self._trial: Trial | None = None
+        self._met = 0
+        """Answers since the trial began, whether both models were there or not."""
         self._update: _Update | None = None
         self._retry_at = float("-inf")
         self._tried: list[tuple[Any, ...]] = []
@@ -146,8 +180,14 @@ class Lifecycle:
         """Whether an update is under way."""
         return self._update is not None
 
-    def follow(self, rollout: ModelRollout) -> None:
-        """Take note of what should serve from now on, whoever announced it."""
+    def recall(self, correct: NDArray[np.bool_], said: Said) -> None:
+        """Take in answers from before a restart, in order: what serves is held against them."""
+        self._guard.add(
+            said.version, said.user, log_losses(correct, said.p_serving), log_losses(correct, said.p_fallback)
+        )
+
+    def follow(self, rollout: ModelRollout, *, again: bool = False) -> None:
+        """Take note of what should serve from now on, whoever announced it; `again` after a restart."""
         before, self.rollout = self.rollout, rollout
         if rollout.champion != before.champion:
             self._observer.swapped()
@@ -155,13 +195,13 @@ class Lifecycle:
             if rollout.champion is None:
                 self._guard.ended()
             else:
-                self._guard.started(rollout.champion.version)
+                self._guard.started(rollout.champion.version, again=again)
+            self._lost, self._losses = Gains(), np.zeros(2)
         if rollout.challenger != before.challenger or rollout.champion != before.champion:
-            self._tried = []
+            self._tried, self._met = [], 0
             self._trial = None
             if rollout.challenger is not None:
-                budget = budget_of(self.triggers.learned, self._rules.gate_budget)
-                self._trial = Trial(self._rules.gate_every, budget)
+                self._trial = Trial(self._rules.gate_every, budget_of(self._learned, self._rules.gate_budget))
         version = max((r.version for r in (rollout.champion, rollout.challenger) if r is not None), default=0)
         self._version = max(self._version, version)
         self._metrics.version.set(self.serving)
@@ -181,6 +221,7 @@ class Lifecycle:
         user = key64(example.user_id) >> 1
         version = example.model.version
         self._served.append((version, user, example.correct, example.p_before, example.p_before_fallback))
+        self._met += self._trial is not None
         other, challenger = example.unheard, self.rollout.challenger
         if other is None or challenger is None:
             return
@@ -218,11 +259,14 @@ class Lifecycle:
             self._start(trigger, answers, now)
 
     def _start(self, trigger: Trigger, answers: int, now: float) -> None:
-        if self.rollout.challenger is not None:
-            why = "drift was detected" if trigger == "drift" else "an update was asked for by hand"
-            self._end_trial(f"{why}, and its place is needed")
+        if self.rollout.challenger is not None and not self._end_trial(f"{_WHY[trigger]}, and its place is needed"):
+            return
+        if not self._around.settle():
+            self._retry_at = now + _RETRY_S
+            return
         self._version += 1
         self.triggers.started(answers, now)
+        self._learned = answers
         self._tell(UpdateStarted, answers=answers, candidate_version=self._version, trigger=trigger)
         self._update = _Update(self._around.submit(self._version, self.rollout.champion), self._version, now)
 
@@ -248,22 +292,34 @@ class Lifecycle:
                 self.triggers.again()
             self._drop(update.version, f"its update failed: {type(error).__name__}: {error}")
             return
+        self._try(update, now)
+
+    def _try(self, update: _Update, now: float) -> None:
+        """Announce a candidate as challenger, unless something is wrong with it or speaks against it."""
+        reason = None
+        if self.triggers.at_once and self.triggers.asked is not None:
+            reason = f"{_WHY[self.triggers.asked]} while it was learned, and the next one begins"
+        elif self.rollout.challenger is not None:
+            reason = f"version {self.rollout.challenger.version} was put on trial by hand meanwhile"
         try:
             candidate = self._checked(update.future.result(), update.version)
-        except (ArtifactError, StoreError) as refused:
-            self._metrics.updates.labels("refused").inc()
+        except StoreError as error:
             self._metrics.failures.labels("store").inc()
-            self._drop(update.version, str(refused))
-            return
-        if self.rollout.challenger is not None:
+            self._retry_at = now + _RETRY_S
+            self.triggers.again()
+            reason = str(error)
+        except ArtifactError as error:
+            reason = str(error)
+        if reason is None and not self._announce(challenger=candidate, challenger_share=self._rules.share):
+            reason = _OVERTAKEN
+        if reason is not None:
             self._metrics.updates.labels("refused").inc()
-            self._drop(update.version, f"version {self.rollout.challenger.version} was put on trial by hand meanwhile")
+            self._drop(update.version, reason)
             return
         self._metrics.updates.labels("frozen").inc()
-        self._announce(challenger=candidate, challenger_share=self._rules.share)
         self._tell(
             ChallengerStarted, candidate_version=candidate.version, champion_version=self.serving or None,
-            share=self._rules.share, budget=budget_of(self.triggers.learned, self._rules.gate_budget),
+            share=self._rules.share, budget=budget_of(self._learned, self._rules.gate_budget),
         )  # fmt: skip
         self._tidy()
 
@@ -309,17 +365,25 @@ class Lifecycle:
         self._metrics.trial_needed.set(trial.needed)
         if decision is not None:
             self._decide(decision, challenger)
+        elif self._met - trial.n >= self._rules.gate_budget:
+            # No worker could load it, or it fails over answers: then nothing would ever be learned again.
+            self._end_trial(f"of {self._met} answers since it was announced it was measured on {trial.n}")
+
+    def refused(self, version: int, reason: str) -> None:
+        """Take note that a worker keeps a version out."""
+        challenger = self.rollout.challenger
+        if challenger is not None and challenger.version == version:
+            self._end_trial(f"a worker keeps it out: {reason}")
 
     def _decide(self, decision: Decision, challenger: Release) -> None:
         champion = self.rollout.champion
+        ending = {"challenger": None, "challenger_share": 0.0}
+        if not self._announce(**ending | ({"champion": challenger, "previous": champion} if decision.promoted else {})):
+            return
         log.info("gate.decided", version=challenger.version, promoted=decision.promoted, reason=decision.reason)
         self._metrics.show_gate(decision.candidate, decision.champion, decision.fallback)
         self._metrics.gates.labels("promoted" if decision.promoted else "kept_out").inc()
-        if decision.promoted:
-            self._metrics.promotions.inc()
-            self._announce(champion=challenger, previous=champion, challenger=None, challenger_share=0.0)
-        else:
-            self._announce(challenger=None, challenger_share=0.0)
+        self._metrics.promotions.inc(decision.promoted)
         self._tell(
             GateDecided, candidate_version=challenger.version, champion_version=champion.version if champion else None,
             promoted=decision.promoted, reason=decision.reason, users=decision.users, gain=decision.gain,
@@ -332,25 +396,38 @@ class Lifecycle:
         self._weigh()
         verdict = self._guard.look()
         if verdict is not None and verdict.version == self.serving:
-            self._roll_back(verdict)
+            self._roll_back(verdict, self.rollout.previous)
+        elif self.serving and self._guard.version is None and self._lost.is_above_zero():
+            lost = self._lost
+            reason = (
+                f"over {lost.n} answers since it went live its log loss was higher than the fallback's at 95%: by "
+                f"{lost.mean:.4f} an answer, {lost.needed:.4f} needed"
+            )
+            # What served before is no younger, and was worse by the gate: it would hardly do better.
+            serving, fallback = (self._losses / lost.n).tolist()
+            self._roll_back(Verdict(self.serving, lost.n, fallback, serving, lost.mean, reason), None)
 
     def _weigh(self) -> None:
         """Have the guard see what has been said since it last looked."""
         if self._served:
             version, user, correct, p, p_fallback = (np.array(column) for column in zip(*self._served, strict=True))
             self._served = []
-            self._guard.add(version, user, log_losses(correct, p), log_losses(correct, p_fallback))
+            losses, losses_fallback = log_losses(correct, p), log_losses(correct, p_fallback)
+            self._guard.add(version, user, losses, losses_fallback)
+            mine = version == self.serving
+            if self.serving and mine.any():
+                self._lost.add(user[mine], (losses - losses_fallback)[mine])
+                self._losses += (losses[mine].sum(), losses_fallback[mine].sum())
 
-    def _roll_back(self, verdict: Verdict) -> None:
-        # Never forward: what an operator has taken back by hand does not come again by itself.
-        previous = self.rollout.previous
-        target = previous if previous is not None and previous.version < verdict.version else None
-        if self.rollout.challenger is not None:
-            self._end_trial(f"version {verdict.version}, against which it was on trial, was taken back")
+    def _roll_back(self, verdict: Verdict, target: Release | None) -> None:
+        tried = self.rollout.challenger
+        if not self._announce(champion=target, previous=None, challenger=None, challenger_share=0.0):
+            return
+        if tried is not None:
+            self._drop(tried.version, f"version {verdict.version}, against which it was on trial, was taken back")
         log.error("model.rolled_back", version=verdict.version, to=target.version if target else 0,
                   reason=verdict.reason)  # fmt: skip
         self._metrics.rollbacks.inc()
-        self._announce(champion=target, previous=None)
         self._tell(
             RolledBack, version=verdict.version, to_version=target.version if target else None, n=verdict.n,
             reason=verdict.reason, logloss_before=verdict.logloss_before, logloss_after=verdict.logloss_after,
@@ -358,7 +435,7 @@ class Lifecycle:
         )  # fmt: skip
 
     def _look_around(self, now: float) -> None:
-        """Tell of quality and drift; what serves gives way to the fallback if it has become worse than that."""
+        """Tell of quality and drift."""
         for drift in self._observer.drifts():
             log.warning(
                 "drift.detected", kind=drift.kind, subject=drift.subject, before=drift.before, after=drift.after
@@ -373,37 +450,36 @@ class Lifecycle:
             return
         self._metrics.show(quality)
         self._around.tell(self._observer.measured(quality, self._around.now()))
-        mine = quality.versions.get(str(self.serving))
-        worse = quality.overall.logloss - quality.fallback.logloss
-        if self.serving and mine is not None and 2 * mine.n > quality.overall.n >= _LEAST_WATCHED \
-                and worse > self._rules.rollback_margin:  # fmt: skip
-            reason = (
-                f"over the latest {quality.overall.n} answers log loss was {quality.overall.logloss:.3f}, that of the "
-                f"fallback {quality.fallback.logloss:.3f}: worse by more than {self._rules.rollback_margin:g}"
-            )
-            self._roll_back(
-                Verdict(
-                    self.serving, quality.overall.n, quality.fallback.logloss, quality.overall.logloss, worse, reason
-                )
-            )
 
-    def _end_trial(self, reason: str) -> None:
+    def _end_trial(self, reason: str) -> bool:
+        """Take what is on trial out of it; return whether it is."""
         challenger = self.rollout.challenger
-        if challenger is not None:
-            self._announce(challenger=None, challenger_share=0.0)
-            self._drop(challenger.version, reason)
+        if challenger is None or not self._announce(challenger=None, challenger_share=0.0):
+            return False
+        self._drop(challenger.version, reason)
+        return True
 
     def _drop(self, version: int, reason: str) -> None:
         log.error("candidate.dropped", version=version, reason=reason)
         self._tell(CandidateDropped, candidate_version=version, reason=reason)
 
-    def _announce(self, **changes: Release | float | None) -> None:
+    def _announce(self, **changes: Release | float | None) -> bool:
+        """Announce what changes of the rollout; not if somebody else has announced another meanwhile, who is right."""
+        current = self._around.current()
+        if current is not None and current != self.rollout:
+            self.heard(current)
+            return False
         rollout = self.rollout.model_copy(update=changes | {"decided_at": self._around.now()})
         self._around.announce(rollout)
         self.follow(rollout)
+        return True
 
     def _tell(self, kind: Callable[..., ModelEvent], **content: object) -> None:
         self._around.tell(kind(event_id=str(uuid4()), name=KNOWLEDGE, at=self._around.now(), **content))
 
 
-_LEAST_WATCHED = 200
+_OVERTAKEN = "somebody else announced another rollout meanwhile"
+_WHY: Final = {
+    "drift": "drift was detected", "hand": "an update was asked for by hand", "answers": "answers have come",
+    "minutes": "it is time",
+}  # fmt: skip

@@ -62,10 +62,6 @@ class Observer:
         """Drop what is kept under a user's name."""
         self._features.forget(user_id)
 
-    def quality(self) -> Quality | None:
-        """Return how good predictions were over the window; None without answers."""
-        return self._watch.measure()
-
     def drifts(self) -> list[Drift]:
         """Return what has drifted since this was last asked."""
         found, self._drifts = self._drifts, []

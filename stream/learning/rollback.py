@@ -88,16 +88,20 @@ class Guard:
             mine = answers[answers["version"] == self.version]
             self._since = np.concatenate([self._since, mine])[: self._window]
 
-    def started(self, version: int) -> None:
+    def started(self, version: int, *, again: bool = False) -> None:
         """
         Watch a version that goes live, in place of what was watched.
 
-        It is held against the latest 2,000 answers that anything else served; what it has served already counts too.
-        So a trainer that comes back adds the latest answers again, starts, and goes on where it was.
+        It is held against the latest 2,000 answers that anything else served.
+
+        Args:
+            version: Goes live.
+            again: It was live already, and the trainer comes back: the latest answers were added again, and what it
+                has served of them counts. Else they were a share of the users', while it was on trial.
         """
         is_its = self._latest["version"] == version
         self._before = self._latest[~is_its][-_BEFORE:]
-        self._since = self._latest[is_its][: self._window]
+        self._since = self._latest[is_its][-self._window :] if again else _NONE
         self.version = version
 
     def ended(self) -> None:

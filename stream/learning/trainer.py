@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import numpy as np
 import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
@@ -25,6 +26,7 @@ from schemas import (
     ItemParameters,
     LearnRequested,
     ModelEvent,
+    ModelRefused,
     ModelRollout,
     Release,
     TrainingMessage,
@@ -35,7 +37,7 @@ from stream.errors import ArtifactError, StoreError
 from stream.learning.buffer import Buffer
 from stream.learning.children import Children
 from stream.learning.item_statistics import ItemStatistics
-from stream.learning.lifecycle import Lifecycle, Rules
+from stream.learning.lifecycle import Lifecycle, Rules, Said
 from stream.learning.observer import Observer
 from stream.learning.triggers import Triggers
 from stream.learning.update import Wish
@@ -49,8 +51,9 @@ from stream.settings import Settings
 from stream.telemetry import TrainerMetrics, serve
 from stream.transport import topics
 from stream.transport.clients import consumer_config, is_fatal
+from stream.transport.offsets import ends
 from stream.transport.outbox import KafkaOutbox
-from stream.transport.rollout import announce, parse, read_whole
+from stream.transport.rollout import announce, current, parse, read_whole
 
 log = structlog.get_logger()
 
@@ -70,6 +73,8 @@ class Kafka:
     settings: Settings
     outbox: KafkaOutbox
     children: Children
+    settle: Callable[[], bool] = lambda: True
+    """Makes durable what was read; the trainer's."""
     own: deque[ModelRollout] = field(default_factory=deque)
     """Announcements of ours that have not come back from the topic yet."""
 
@@ -94,6 +99,10 @@ class Kafka:
     def limit(self) -> str | None:
         """End an update that is beyond its limits."""
         return self.children.limit()
+
+    def current(self) -> ModelRollout | None:
+        """Return what stands announced."""
+        return current(self.settings)
 
     def announce(self, rollout: ModelRollout) -> None:
         """Say what should serve."""
@@ -152,12 +161,14 @@ class Trainer:
         if corrected is None or corrected.was_correct == corrected.is_correct:
             return
         of_user = corrected.features
+        ability_sd = float(of_user[COLUMN["ability_sd"]])
         self.statistics.correct(
             chain(corrected.item_id, corrected.topic_id, corrected.difficulty),
             corrected.was_correct,
             corrected.is_correct,
             float(of_user[COLUMN["ability"]]),
-            float(of_user[COLUMN["ability_sd"]]) ** 2,
+            ability_sd * ability_sd,
+            place,
         )
 
     def forget(self, user_id: str, at: float) -> None:
@@ -166,7 +177,7 @@ class Trainer:
         self.observer.forget(user_id)
 
     def heard(self, rollout: ModelRollout) -> None:
-        """Follow an announcement as it stands on the topic: where ours is still to come, that is what counts."""
+        """Follow an announcement from the topic; where one of ours is still to come there, that is what counts."""
         if self.kafka.own and self.kafka.own[0] == rollout:
             self.kafka.own.popleft()
         if not self.kafka.own:
@@ -215,7 +226,11 @@ def run_trainer(settings: Settings) -> None:
     topics.ensure(settings)
     metrics = TrainerMetrics()
     serve(metrics.registry, settings.metrics_host, settings.trainer_metrics_port, "STREAM_TRAINER_METRICS_PORT")
-    store = Store(settings.model_store)
+    store = _reached(settings, metrics, stopping)
+    if store is None:
+        return
+    updates = (settings.topic("model-updates"), 0)
+    end_of_updates = ends(settings, [updates])[updates]
     rollout, published, erasures = _read_control(settings)
     statistics = ItemStatistics()
     statistics.restore((key_of(p), p) for p in published)
@@ -228,12 +243,13 @@ def run_trainer(settings: Settings) -> None:
             if rollout is not None:
                 if rollout.champion is not None:
                     buffer.know(_skills(store, rollout.champion))
-                trainer.lifecycle.follow(rollout)
+                    _recall(buffer, trainer.lifecycle)
+                trainer.lifecycle.follow(rollout, again=True)
             for user_id, at in erasures:
                 trainer.forget(user_id, at)
             log.info("trainer.started", broker=settings.broker, champion=trainer.lifecycle.serving,
                      buffered=len(buffer))  # fmt: skip
-            _loop(settings, trainer, stopping)
+            _loop(settings, trainer, stopping, end_of_updates)
         finally:
             children.stop()
     log.info("trainer.ended")
@@ -265,40 +281,67 @@ def _compose(
     triggers = Triggers(settings.learn_every, settings.learn_from, 60 * settings.learn_every_minutes)
     observer = Observer(KNOWLEDGE, settings.watch_window)
     kafka = Kafka(settings, KafkaOutbox(settings), children)
-    lifecycle = Lifecycle(rules, store, triggers, observer, metrics, kafka, _last_version(store, metrics))
-    return Trainer(settings, buffer, statistics, observer, lifecycle, kafka, metrics)
-
-
-def _last_version(store: Store, metrics: TrainerMetrics) -> int:
-    """
-    Return the highest version that was ever begun, so that none is used twice, and sweep up what was interrupted.
-
-    There is one trainer, so nobody else is at it.
-    """
+    # The highest version that was ever begun, so that none is used twice; then what was interrupted is swept up. There
+    # is one trainer, so nobody else is at it.
     last = store.last_version(KNOWLEDGE)
-    try:
-        store.sweep(KNOWLEDGE)
-    except StoreError as error:
-        log.warning("store.not_swept", reason=str(error))
-        metrics.failures.labels("store").inc()
-    return last
+    store.sweep(KNOWLEDGE)
+    lifecycle = Lifecycle(rules, store, triggers, observer, metrics, kafka, last, buffer.count)
+    trainer = Trainer(settings, buffer, statistics, observer, lifecycle, kafka, metrics)
+    kafka.settle = trainer.settle
+    return trainer
+
+
+def _reached(settings: Settings, metrics: TrainerMetrics, stopping: list[int]) -> Store | None:
+    """Return the store as soon as it can be reached; None if the trainer is told to stop before."""
+    while not stopping:
+        try:
+            store = Store(settings.model_store)
+            store.versions(KNOWLEDGE)
+        except StoreError as error:
+            log.error("store.unreachable", reason=str(error))  # noqa: TRY400 (the sentence says it)
+            metrics.failures.labels("store").inc()
+            time.sleep(_STORE_RETRY_S)
+        else:
+            return store
+    return None
+
+
+_STORE_RETRY_S = 5.0
+
+
+def _recall(buffer: Buffer, lifecycle: Lifecycle) -> None:
+    """Hold what serves against the latest answers from before a restart."""
+    since = max(buffer.count - _RECALLED, 0)
+    runs = buffer.runs(since)
+    chosen = runs.there & (runs.number >= since)
+    in_order = np.argsort(runs.number[chosen])
+    user = np.broadcast_to(np.arange(len(runs))[:, None], chosen.shape)
+    said = Said(
+        runs.version[chosen][in_order], user[chosen][in_order],
+        runs.p_serving[chosen][in_order], runs.p_fallback[chosen][in_order],
+    )  # fmt: skip
+    lifecycle.recall(runs.correct[chosen][in_order] > 0, said)
+
+
+_RECALLED = 10_000
+"""Answers: more than a rollback looks at, before a swap and after."""
 
 
 def _skills(store: Store, champion: Release) -> tuple[str, ...]:
     try:
         return read_manifest(store, champion.path, champion.sha256).skills
-    except ArtifactError as error:
+    except (ArtifactError, StoreError) as error:
         log.warning("champion.unreadable", reason=str(error))
         return ()
 
 
-def _loop(settings: Settings, trainer: Trainer, stopping: list[int]) -> None:
-    examples = settings.topic("training-examples")
+def _loop(settings: Settings, trainer: Trainer, stopping: list[int], end_of_updates: int) -> None:
+    examples, updates = settings.topic("training-examples"), settings.topic("model-updates")
     takers: dict[str, Callable[[KafkaMessage, bytes], None]] = {
         examples: lambda message, value: trainer.read(_MESSAGE.validate_json(value), *_place(message), _at(message)),
         settings.topic("erasures"): lambda message, value: trainer.forget(decode_erasure(value).user_id, _at(message)),
-        settings.topic("model-updates"): lambda _, value: _follow(trainer, value),
-        settings.topic("model-events"): lambda _, value: _asked(trainer, value),
+        updates: lambda _, value: _follow(trainer, value),
+        settings.topic("model-events"): lambda _, value: _happened(trainer, value),
     }
     consumer = Consumer(consumer_config(settings, f"{settings.group}-trainer"))
 
@@ -314,6 +357,9 @@ def _loop(settings: Settings, trainer: Trainer, stopping: list[int]) -> None:
                     places = trainer.buffer.places()
                 trainer.statistics.forget_seen(partition.partition, end)
                 partition.offset = max(places.get(partition.partition, 0), first)
+            elif partition.topic == updates:
+                # What stood there at the start has been followed; what we have announced since comes back here.
+                partition.offset = end_of_updates
         consumer.assign(committed)
 
     consumer.subscribe(list(takers), on_assign=assigned)
@@ -322,7 +368,8 @@ def _loop(settings: Settings, trainer: Trainer, stopping: list[int]) -> None:
     try:
         while not stopping:
             if trainer.wants_more == is_paused:
-                (consumer.pause if not is_paused else consumer.resume)(consumer.assignment())
+                of_examples = [place for place in consumer.assignment() if place.topic == examples]
+                (consumer.pause if not is_paused else consumer.resume)(of_examples)
                 is_paused = not is_paused
             for message in consumer.consume(_BATCH, _POLL_S):
                 _take(message, trainer, takers)
@@ -378,10 +425,14 @@ def _follow(trainer: Trainer, value: bytes) -> None:
         trainer.heard(rollout)
 
 
-def _asked(trainer: Trainer, value: bytes) -> None:
+def _happened(trainer: Trainer, value: bytes) -> None:
     event = _EVENT.validate_json(value)
-    if isinstance(event, LearnRequested) and event.name == KNOWLEDGE:
+    if event.name != KNOWLEDGE:
+        return
+    if isinstance(event, LearnRequested):
         trainer.lifecycle.triggers.ask("hand")
+    elif isinstance(event, ModelRefused):
+        trainer.lifecycle.refused(event.version, event.reason)
 
 
 def _read_control(settings: Settings) -> tuple[ModelRollout | None, list[ItemParameters], list[tuple[str, float]]]:

@@ -74,7 +74,8 @@ class Store:
             max_bytes: Size above which it is not read.
 
         Raises:
-            ArtifactError: If it cannot be read, is too large, or the path leads out of the store.
+            ArtifactError: If it is not there, is too large, or the path leads out of the store.
+            StoreError: If the store cannot be reached.
         """
         place, at = self.place(path), self._at(path)
         try:
@@ -83,8 +84,12 @@ class Store:
             content: bytes = self._fs.cat_file(at)
         except ArtifactError:
             raise
-        except Exception as error:  # each filesystem has errors of its own
+        except (*_ABSENT, IsADirectoryError, ValueError) as error:
             raise ArtifactError(f"{place}: cannot be read: {_reason(error)}") from error
+        except Exception as error:  # each filesystem has errors of its own
+            raise StoreError(
+                f"{place}: expected to read it, found: {_reason(error)}; check that the store is there"
+            ) from error
         _check_size(place, len(content), max_bytes)
         return content
 

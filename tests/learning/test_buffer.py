@@ -900,3 +900,18 @@ def test_it_equals_a_list_whatever_comes(steps: list[tuple[Any, ...]]) -> None:
             assert (buffer.count, list(buffer.skills)) == (naive.count, naive.skills)
             assert buffer.places().get(0, 0) == naive.place
         buffer.close()
+
+
+def test_an_erased_answer_does_not_come_back_with_what_is_put_again(path: Path) -> None:
+    """Kafka's timestamps need not rise with the offsets: what stays has lower numbers than what went."""
+    with opened(path, max_run=12) as buffer:
+        for number, at in enumerate((100.0, 200.0, 110.0, 120.0)):
+            buffer.add(example("u-1", number), at, (0, number))
+        buffer.commit()
+        buffer.forget("u-1", 150.0)
+        for number in range(4, 16):
+            buffer.add(example("u-1", number), 300.0, (0, number))
+        kept = numbers(buffer.runs())
+        buffer.commit()
+    with opened(path, max_run=12) as again:
+        assert numbers(again.runs()) == kept == [list(range(4, 16))]

@@ -26,7 +26,7 @@ from schemas import (
     UpdateStarted,
 )
 from stream.errors import StoreError
-from stream.learning.lifecycle import Lifecycle, Rules
+from stream.learning.lifecycle import Lifecycle, Rules, Said
 from stream.learning.observer import Observer
 from stream.learning.publication import STEP_MS, Publication, publish
 from stream.learning.triggers import Triggers
@@ -55,6 +55,8 @@ class Around:
     told: list[ModelEvent] = field(default_factory=list)
     updates: list[tuple[int, Release | None, Future[str]]] = field(default_factory=list)
     beyond: str | None = None
+    by_hand: ModelRollout | None = None
+    is_settled: bool = True
 
     def submit(self, version: int, champion: Release | None) -> Future[str]:
         """Begin an update."""
@@ -64,6 +66,14 @@ class Around:
     def limit(self) -> str | None:
         """End it."""
         return self.beyond
+
+    def current(self) -> ModelRollout | None:
+        """Return what stands on the topic."""
+        return self.by_hand or (self.announced[-1] if self.announced else None)
+
+    def settle(self) -> bool:
+        """Have a disk that may be full."""
+        return self.is_settled
 
     def announce(self, rollout: ModelRollout) -> None:
         """Remember it."""
@@ -284,26 +294,75 @@ def test_a_candidate_that_is_too_slow_is_never_announced(world: World, published
 # -------------------------------------------------------------------------------------------------------- rollback
 
 
+def worse(world: World, served: float) -> None:
+    """Let what serves say such things until it does not serve any more."""
+    serving = world.life.serving
+    for _ in range(40):
+        if world.life.serving != serving:
+            return
+        world.answer(50, served=served)
+    raise AssertionError(f"version {serving} still serves")
+
+
 def test_a_model_that_predicts_badly_is_taken_back(world: World) -> None:
     """To what served before; and if that is bad too, to the fallback, never forth and back."""
     world.promote()
     second = world.promote()
-    for _ in range(30):
-        if world.life.serving != second:
-            break
-        world.answer(50, served=0.2)
+    worse(world, 0.2)
     (back,) = world.around.of(RolledBack)
     assert (back.version, back.to_version) == (second, 1)
     assert back.logloss_after > back.logloss_before + 0.05
     assert (world.life.serving, world.life.rollout.previous, world.life.rollout.challenger) == (1, None, None)
     assert world.metric("stream_trainer_rollbacks_total") == 1
-    for _ in range(30):
-        if world.life.serving == 0:
-            break
-        world.clock += 11
-        world.answer(50, served=0.1)
+    worse(world, 0.1)
     assert world.life.serving == 0
     assert world.around.of(RolledBack)[-1].to_version is None
+
+
+def test_a_model_that_becomes_worse_than_the_fallback_gives_way_to_it(world: World) -> None:
+    """Long after its window, slowly, and to the fallback: what served before is older still."""
+    world.promote()
+    world.promote()
+    for _ in range(25):
+        world.answer(100, served=0.58)
+    assert world.around.of(RolledBack) == []
+    worse(world, 0.53)
+    (back,) = world.around.of(RolledBack)
+    assert back.to_version is None
+    assert back.logloss_after > back.logloss_before
+    assert "fallback" in back.reason
+
+
+def test_answers_of_others_are_not_held_against_what_serves(world: World) -> None:
+    """Neither those of a bad challenger that serves a share, nor those of a version that was taken back."""
+    world.promote()
+    bad = release(world.store, KNOWLEDGE, 5)
+    world.life.follow(world.life.rollout.model_copy(update={"challenger": bad, "challenger_share": 0.4}))
+    world.around.by_hand = world.life.rollout
+    for _ in range(20):
+        world.answer(60, served=0.65)
+        world.answer(40, served=0.1, version=5)
+        world.clock += 11
+    assert world.life.serving == 1
+    assert world.around.of(RolledBack) == []
+
+
+def test_a_guard_goes_on_after_a_restart(world: World, published: Path, tmp_path: Path) -> None:
+    """The latest answers from before are held against what serves, and what it has served of them counts."""
+    again = World(copytree(published, tmp_path / "again"))
+    random = np.random.default_rng(1)
+    correct = random.random(1_200) < 0.6
+    version = np.repeat([1, 2], 600)
+    right = np.where(version == 1, 0.65, 0.3)
+    said = Said(version, random.integers(0, USERS, 1_200), np.where(correct, right, 1 - right), np.full(1_200, 0.55))
+    again.life.recall(correct, said)
+    rollout = ModelRollout(
+        name=KNOWLEDGE, champion=release(world.store, KNOWLEDGE, 2), previous=release(world.store, KNOWLEDGE, 1),
+        decided_at=datetime(2026, 6, 1, tzinfo=UTC),
+    )  # fmt: skip
+    again.life.follow(rollout, again=True)
+    again.turn()
+    assert [back.to_version for back in again.around.of(RolledBack)] == [1]
 
 
 def test_a_model_that_is_as_good_stays(world: World) -> None:
@@ -314,20 +373,56 @@ def test_a_model_that_is_as_good_stays(world: World) -> None:
     assert world.around.of(RolledBack) == []
 
 
-def test_what_an_operator_took_back_does_not_come_again(world: World) -> None:
-    """By hand to an older version, and that is bad too: the fallback follows, not what was taken back."""
-    world.promote()
-    second = world.promote()
-    by_hand = ModelRollout(
-        name=KNOWLEDGE, champion=release(world.store, KNOWLEDGE, 1), previous=release(world.store, KNOWLEDGE, second),
-        decided_at=datetime(2026, 6, 1, tzinfo=UTC),
-    )  # fmt: skip
-    world.life.follow(by_hand)
-    for _ in range(30):
-        if world.life.serving != 1:
-            break
-        world.answer(50, served=0.2)
-    assert world.life.serving == 0
+# ---------------------------------------------------------------------------------- trials that nobody can measure
+
+
+def test_a_trial_that_nobody_measures_ends(world: World) -> None:
+    """All workers may keep it out, or fail over each answer: learning goes on all the same."""
+    world.answer(20)
+    first = world.finish()
+    for _ in range(45):
+        world.answer(100)
+    (dropped,) = world.around.of(CandidateDropped)
+    assert dropped.candidate_version == first
+    assert "measured on 0" in dropped.reason
+    assert world.life.is_learning
+
+
+def test_a_candidate_that_a_worker_keeps_out_is_dropped(world: World) -> None:
+    """What cannot serve everywhere is not promoted; that others are refused is no matter."""
+    world.answer(20)
+    first = world.finish()
+    world.life.refused(first + 1, "damaged")
+    assert world.around.of(CandidateDropped) == []
+    world.life.refused(first, "damaged")
+    assert world.life.rollout.challenger is None
+    assert "damaged" in world.around.of(CandidateDropped)[0].reason
+
+
+def test_what_somebody_else_announced_meanwhile_stands(world: World) -> None:
+    """A decision of ours that would come after an operator's announcement is not announced: his counts."""
+    world.answer(20)
+    first = world.finish()
+    world.around.by_hand = ModelRollout(
+        name=KNOWLEDGE, champion=release(world.store, KNOWLEDGE, 5), decided_at=datetime(2026, 6, 1, tzinfo=UTC)
+    )
+    announced = len(world.around.announced)
+    for _ in range(20):
+        world.answer(100, beside=0.75)
+    assert len(world.around.announced) == announced
+    assert world.life.serving == 5
+    assert world.around.of(CandidateDropped)[0].candidate_version == first
+    assert world.around.of(GateDecided) == []
+
+
+def test_an_update_waits_for_a_disk_that_is_full(world: World) -> None:
+    """It would learn from less than what has been read."""
+    world.around.is_settled = False
+    world.answer(20)
+    assert world.around.updates == []
+    world.around.is_settled = True
+    world.turn(6)
+    assert len(world.around.updates) == 1
 
 
 # -------------------------------------------------------------------------------------------- by hand, and on drift
@@ -339,7 +434,7 @@ def test_by_hand_an_update_takes_the_place_of_a_trial(world: World) -> None:
     world.finish()
     world.life.triggers.ask("hand")
     world.answer(10, beside=0.6)
-    assert "by hand" in world.around.of(CandidateDropped)[0].reason
+    assert "asked for by hand" in world.around.of(CandidateDropped)[0].reason
     assert world.life.rollout.challenger is None
     assert [started.trigger for started in world.around.of(UpdateStarted)] == ["answers", "hand"]
 
@@ -379,11 +474,11 @@ def test_quality_is_told_every_ten_seconds(world: World) -> None:
 def test_a_trial_by_hand_is_decided_like_any_other(world: World) -> None:
     """`stream models promote 3 --share .5`: the gate decides when it has seen enough."""
     third = release(world.store, KNOWLEDGE, 3)
-    world.life.follow(
-        ModelRollout(
-            name=KNOWLEDGE, challenger=third, challenger_share=0.5, decided_at=datetime(2026, 6, 1, tzinfo=UTC)
-        )
+    by_hand = ModelRollout(
+        name=KNOWLEDGE, challenger=third, challenger_share=0.5, decided_at=datetime(2026, 6, 1, tzinfo=UTC)
     )
+    world.around.announced.append(by_hand)
+    world.life.follow(by_hand)
     for _ in range(30):
         if world.life.serving == 3:
             break
@@ -409,12 +504,12 @@ def test_a_candidate_whose_place_is_taken_is_told_of(world: World) -> None:
 def test_old_versions_leave_the_store(published: Path, tmp_path: Path) -> None:
     """All but the latest few, and never one that is announced."""
     small = World(copytree(published, tmp_path / "small"), replace(RULES, keep_models=2), version=4)
-    small.life.follow(
-        ModelRollout(
-            name=KNOWLEDGE, champion=release(small.store, KNOWLEDGE, 2), previous=release(small.store, KNOWLEDGE, 1),
-            decided_at=datetime(2026, 6, 1, tzinfo=UTC),
-        )
+    by_hand = ModelRollout(
+        name=KNOWLEDGE, champion=release(small.store, KNOWLEDGE, 2), previous=release(small.store, KNOWLEDGE, 1),
+        decided_at=datetime(2026, 6, 1, tzinfo=UTC),
     )  # fmt: skip
+    small.around.announced.append(by_hand)
+    small.life.follow(by_hand)
     small.answer(20)
     small.finish()
     assert small.store.versions(KNOWLEDGE) == [1, 2, 4, 5]

@@ -172,11 +172,25 @@ def test_what_it_served_already_counts() -> None:
     found = answers(4, upside_down=True)
     guard = Guard(WINDOW, MARGIN)
     add(guard, found, slice(0, 2_300))
-    guard.started(NEW)
+    guard.started(NEW, again=True)
     verdict = guard.look()
     assert verdict is not None
     assert verdict.n == 300
     assert verdict.logloss_before == pytest.approx(found.serving[:2_000].mean())
+
+
+def test_what_it_served_on_trial_does_not_count() -> None:
+    """A share of the users heard it before it went live: the watch begins with the promotion, and is whole."""
+    found = answers(4, upside_down=True)
+    guard = Guard(WINDOW, MARGIN)
+    add(guard, found, slice(0, None))
+    guard.started(NEW)
+    assert guard.look() is None
+    assert guard.version == NEW
+    add(guard, found, slice(2_000, 2_200))
+    verdict = guard.look()
+    assert verdict is not None
+    assert verdict.n == 200
 
 
 def test_without_answers_before_there_is_no_saying() -> None:
@@ -194,7 +208,7 @@ def test_the_window_ends_the_watch() -> None:
     good, bad = answers(6), answers(7, upside_down=True)
     guard = Guard(WINDOW, MARGIN)
     add(guard, good, slice(0, None))
-    guard.started(NEW)
+    guard.started(NEW, again=True)
     assert guard.look() is None
     assert guard.version is None
     add(guard, bad, slice(2_000, None))
@@ -216,7 +230,7 @@ def test_a_version_that_was_taken_back_may_come_again() -> None:
     bad, good = answers(9, upside_down=True), answers(10)
     guard = Guard(WINDOW, MARGIN)
     add(guard, bad, slice(0, 2_300))
-    guard.started(NEW)
+    guard.started(NEW, again=True)
     assert guard.look() is not None
     guard.started(NEW)
     add(guard, good, slice(2_000, 2_500))
@@ -245,9 +259,9 @@ def test_a_few_users_of_many_do_not_decide() -> None:
     found = Answers(version, user, 0.3 + 0.6 * user / 100, np.full(2_300, 0.6))
     guard = Guard(WINDOW, MARGIN)
     add(guard, found, slice(0, None))
-    guard.started(NEW)
+    guard.started(NEW, again=True)
     assert guard.look() is None
     crowd = Answers(version, np.concatenate([user[:2_000], user[:300]]), found.serving, found.fallback)
     add(guard, crowd, slice(0, None))
-    guard.started(NEW)
+    guard.started(NEW, again=True)
     assert guard.look() is not None

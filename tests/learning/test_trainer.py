@@ -22,6 +22,7 @@ from stream.learning.trainer import Kafka, Trainer
 from stream.learning.triggers import Triggers
 from stream.models import features
 from stream.models.dkt import KNOWLEDGE
+from stream.models.items import key_of
 from stream.models.store import Store
 from stream.settings import Settings
 from stream.telemetry import TrainerMetrics
@@ -134,6 +135,23 @@ def test_a_corrected_outcome_moves_what_was_learned(trainer: Trainer) -> None:
     value = trainer.metrics.registry.get_sample_value
     assert value("stream_trainer_corrections_total", {"outcome": "found"}) == 1
     assert (value("stream_trainer_corrections_total", {"outcome": "missing"}) or 0) >= 1
+
+
+def test_a_correction_counts_once_though_the_trainer_is_killed(trainer: Trainer, tmp_path: Path) -> None:
+    """Published, and killed before the buffer was: read again, parameters know that they have it already."""
+    for number in range(3):
+        trainer.read(example("u-1", number, item_id="i-1", correct=True), 0, number, 100.0)
+    trainer.settle()
+    trainer.read(correction("u-1", 1, correct=False), 0, 3, 101.0)
+    published = {p.item_id: p for p in trainer.statistics.publish(trainer.kafka.now())}
+    assert published["i-1"].correct == 2
+    again = make(tmp_path)
+    again.statistics.restore((key_of(parameters), parameters) for parameters in published.values())
+    again.read(correction("u-1", 1, correct=False), 0, 3, 101.0)
+    again.read(example("u-1", 4, item_id="i-1", correct=True), 0, 4, 102.0)
+    again.settle()
+    assert (sent(again).parameters()["i-1"].correct, sent(again).parameters()["i-1"].answers) == (3, 4)
+    again.buffer.close()
 
 
 def test_answers_of_other_features_are_passed_over(trainer: Trainer) -> None:

@@ -260,7 +260,7 @@ def test_a_store_that_is_gone_is_told_of(memory: Store, monkeypatch: pytest.Monk
         memory.remove("knowledge", 1)
     with pytest.raises(StoreError, match="no route"):
         fill(memory, 2)
-    with pytest.raises(ArtifactError, match=r"knowledge/v1/manifest.json: cannot be read: OddError: no route"):
+    with pytest.raises(StoreError, match=r"knowledge/v1/manifest.json: expected to read it, found: OddError: no route"):
         memory.read(f"knowledge/v1/{MANIFEST}", LARGE)
 
 
