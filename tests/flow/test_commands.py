@@ -138,7 +138,7 @@ def test_models_are_listed_promoted_and_rolled_back(system: System) -> None:
     assert "none of them is announced: the fallback serves" in listed
     for version in (2, 10):
         assert system.command("models", "promote", str(version)).returncode == 0
-    assert system.command("models", "list").stdout.splitlines()[1].endswith("<- announced")
+    assert system.command("models", "list").stdout.splitlines()[1].endswith("<- champion")
     rolled = system.command("models", "rollback")
     assert (rolled.returncode, rolled.stderr) == (0, "")
     assert "version 2 is announced" in rolled.stdout

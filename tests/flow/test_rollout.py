@@ -167,7 +167,7 @@ def test_commands_put_on_trial_promote_and_take_back(system: System) -> None:
     assert said(system, "rollback") == [announced.format(1)]
     await_live(system, "worker", 1)
     history = said(system, "show", "2")
-    assert history[0] == "knowledge version 2: 0 answers of 0 users  <- before it"
+    assert history[0] == "knowledge version 2: 0 answers of 0 users"
     assert "  logloss 0.5" in history
     assert history[-1].endswith("before it version 1")
 
