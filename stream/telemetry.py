@@ -311,6 +311,8 @@ class TrainerMetrics:
         of: Any = {"registry": self.registry}
         self.examples = Counter("stream_trainer_examples_total", "Training examples read.", **of)
         self.buffered = Gauge("stream_trainer_buffered_answers", "Answers in the buffer.", **of)
+        self.buffered_users = Gauge("stream_trainer_buffered_users", "Users in the buffer.", **of)
+        self.buffered_bytes = Gauge("stream_trainer_buffered_bytes", "Bytes of the answers in the buffer.", **of)
         self.updates = Counter("stream_trainer_updates_total", "Updates, by how they ended.", ["outcome"], **of)
         self.update_seconds = Histogram(
             "stream_trainer_update_seconds", "How long an update took.", buckets=(1, 2, 5, 10, 20, 60, 300), **of

@@ -186,6 +186,8 @@ class Trainer:
     def turn(self) -> None:
         """Do what is due."""
         self.metrics.buffered.set(len(self.buffer))
+        self.metrics.buffered_users.set(self.buffer.users)
+        self.metrics.buffered_bytes.set(self.buffer.size_bytes)
         self.lifecycle.turn(self.buffer.count, time.monotonic())
 
     def settle(self) -> bool:
