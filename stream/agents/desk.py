@@ -156,7 +156,8 @@ class Desk:
         partitions = [placed[name] for name in outcome.users.row]
         dead = [*dead, *outcome.dead]
 
-        if self.beside is not None and outcome.users.beside is not None:
+        # Academic events leave these states as they were.
+        if table is self.learners and self.beside is not None and outcome.users.beside is not None:
             self.beside.scatter(users, partitions, outcome.users.beside)
 
         def undo() -> None:
