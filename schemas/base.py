@@ -7,7 +7,7 @@ which.
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated, ClassVar, Final, Literal, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar, cast
 from uuid import NAMESPACE_URL, uuid5
 
 from pydantic import (
@@ -112,6 +112,12 @@ AnyMoment = Annotated[
 """A moment in any year, for what must be recorded however odd it is."""
 
 Number = Annotated[float, Strict()]
+ContextValue = Annotated[
+    Annotated[str, Strict(), StringConstraints(max_length=128)] | Annotated[Number, Field(ge=-1e9, le=1e9)] | None,
+    _explained("context_value", "a text of at most 128 characters, a number from -1e9 to 1e9 or null"),
+]
+"""What is known of an enrolment under one name; numbers are kept as float32."""
+
 Flag = Annotated[bool, Strict()]
 Count = Annotated[int, Strict(), Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -214,7 +220,7 @@ def decode(adapter: TypeAdapter[T], raw: bytes) -> T:
         message = adapter.validator.validate_json(raw)
     except ValidationError as error:
         _refuse_constants(raw)
-        raise _invalid(error) from None
+        raise _invalid(error, is_union=_is_union(adapter)) from None
     _refuse_constants(raw)
     return cast("T", message)
 
@@ -229,10 +235,19 @@ def _refuse_constants(raw: bytes) -> None:
         raise InvalidEvent("not_json", f"expected JSON, which has no NaN and no Infinity; found: {error}") from None
 
 
-def _invalid(error: ValidationError) -> InvalidEvent:
+def _is_union(adapter: TypeAdapter[T]) -> bool:
+    """Whether a message is one of several, by its type."""
+    schema: Any = adapter.core_schema
+    return bool(schema.get("schema", schema)["type"] == "tagged-union")
+
+
+def _invalid(error: ValidationError, *, is_union: bool) -> InvalidEvent:
     """The most telling of a message's errors: its type, then what is missing, then what is wrong."""
     found = [(_reason(detail), detail) for detail in error.errors(include_url=False)]
     reason, detail = min(found, key=lambda each: _TELLING.index(each[0]))
+    if is_union:
+        # The parser puts the name of the variant before the place.
+        detail["loc"] = detail["loc"][1:]
     return InvalidEvent(reason, _sentence(detail))
 
 
@@ -278,11 +293,8 @@ def _sentence(detail: ErrorDetails) -> str:
 
 
 def _field(detail: ErrorDetails) -> str:
-    """Where an error is, without the name of the variant that the parser puts before it."""
-    place = detail["loc"]
-    if len(place) > 1 and str(place[0]).endswith("_recorded"):
-        place = place[1:]
-    return ".".join(str(part) for part in place) or "message"
+    """Where an error is."""
+    return ".".join(str(part) for part in detail["loc"]) or "message"
 
 
 def _expected(message: str) -> str:
@@ -297,6 +309,7 @@ _WORDS: Final = (
     ("Input should be greater", "expected a number greater"),
     ("Input should be", "expected"),
     ("Tuple should have", "expected"),
+    ("Dictionary should have", "expected"),
     ("a valid array", "a list"),
 )
 

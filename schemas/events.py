@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from schemas.base import (
     MAY_BE_NULL,
+    ContextValue,
     Difficulty,
     Flag,
     Identified,
@@ -35,6 +36,8 @@ _NEITHER: Final = "score, correct: expected one of them in an answer or a correc
 _CORRECTS_NOTHING: Final = "corrects: expected the event_id of the answer that is corrected, found nothing"
 _NEXT_ITEMS_READ: Final = 256  # elements looked at, however many the list has
 _LONGEST_ANSWER_S: Final = 7 * 86_400
+_MOST_CONTEXT: Final = 32  # fields of an enrolment
+_LONGEST_LATENESS_DAYS: Final = 3_650
 
 
 class Target(ReceivedValue):
@@ -81,12 +84,41 @@ class Interaction(Identified):
             self.__dict__["correct"] = self.score >= PASS_SCORE
 
 
+_CORRECTS: Final = "The event_id of the earlier record that this one takes the place of."
+
+
+def _context(fields: dict[str, str | float | None] | None) -> dict[str, str | float | None]:
+    return fields or {}
+
+
+class EnrolmentRecorded(Identified):
+    """That a user takes a course, and what is known of the enrolment: earlier education, attempts, credits."""
+
+    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
+    type: Literal["enrolment_recorded"]
+    user_id: Identifier
+    course_id: Identifier
+    starts_at: Moment | None = Field(default=None, description="When the course begins.")
+    context: Annotated[
+        dict[Identifier, ContextValue],
+        Field(max_length=_MOST_CONTEXT),
+        MAY_BE_NULL,
+        AfterValidator(_context),
+    ] = Field(
+        default_factory=dict,
+        description="Fields by name, texts or numbers. Kept are only those that a setting of the worker names.",
+    )
+    timestamp: Moment
+    metadata: Metadata = Field(default_factory=dict)
+
+
 class AttendanceRecorded(Identified):
     """Whether a user was there."""
 
     event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
     type: Literal["attendance_recorded"]
     user_id: Identifier
+    corrects: Identifier | None = Field(default=None, description=_CORRECTS)
     status: Literal["present", "absent", "late", "excused"]
     course_id: Identifier | None = None
     timestamp: Moment
@@ -98,27 +130,49 @@ def _max_score(value: float | None) -> float:
 
 
 class GradeRecorded(Identified):
-    """A grade for a piece of work."""
+    """
+    A piece of work that was handed in, and its grade once there is one.
+
+    A second one of the same assessment takes the first one's place, as one that names it in `corrects` does.
+    """
 
     event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
     type: Literal["grade_recorded"]
     user_id: Identifier
-    score: Annotated[Number, Field(ge=0)]
+    corrects: Identifier | None = Field(default=None, description=_CORRECTS)
+    score: Annotated[Number, Field(ge=0)] | None = Field(
+        description="Null for work that was handed in and is not graded yet."
+    )
     max_score: Annotated[Number, Field(gt=0), MAY_BE_NULL, AfterValidator(_max_score)] = 100.0
     weight: Share | None = Field(default=None, description="Share of the course's grade.")
     assessment_id: Identifier | None = None
-    days_late: Number | None = Field(default=None, description="Negative where it was handed in early.")
+    days_late: Annotated[Number, Field(ge=-_LONGEST_LATENESS_DAYS, le=_LONGEST_LATENESS_DAYS)] | None = Field(
+        default=None, description="Negative where it was handed in early."
+    )
     course_id: Identifier | None = None
     timestamp: Moment
     metadata: Metadata = Field(default_factory=dict)
 
     def _fill(self) -> None:
-        if self.score > self.max_score:
+        if self.score is not None and self.score > self.max_score:
             raise PydanticCustomError(
                 "bad_value",
                 "score: expected at most max_score, {max_score}, found {score}",
                 {"max_score": self.max_score, "score": self.score},
             )
+
+
+class WorkOverdue(Identified):
+    """A piece of work whose deadline has passed with nothing handed in; late work follows as a grade of its own."""
+
+    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
+    type: Literal["work_overdue"]
+    user_id: Identifier
+    weight: Share | None = Field(default=None, description="Share of the course's grade.")
+    assessment_id: Identifier
+    course_id: Identifier | None = None
+    timestamp: Moment
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class DisciplineRecorded(Identified):
@@ -127,6 +181,7 @@ class DisciplineRecorded(Identified):
     event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
     type: Literal["discipline_recorded"]
     user_id: Identifier
+    corrects: Identifier | None = Field(default=None, description=_CORRECTS)
     severity: Literal["minor", "moderate", "major"]
     sanction: Annotated[str, StringConstraints(max_length=256)] | None = None
     course_id: Identifier | None = None
@@ -135,7 +190,7 @@ class DisciplineRecorded(Identified):
 
 
 class OutcomeRecorded(Identified):
-    """How a course ended for a user."""
+    """How a course ended for a user; a second one takes the first one's place."""
 
     event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
     type: Literal["outcome_recorded"]
@@ -146,8 +201,26 @@ class OutcomeRecorded(Identified):
     metadata: Metadata = Field(default_factory=dict)
 
 
+class RiskLabelled(Identified):
+    """What somebody who knows a user says of the risk: an adviser's label, to learn from."""
+
+    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
+    type: Literal["risk_labelled"]
+    user_id: Identifier
+    score: Share = Field(description="0 for no risk, 1 for certain to fail or leave.")
+    timestamp: Moment
+    metadata: Metadata = Field(default_factory=dict)
+
+
 Academic = Annotated[
-    AttendanceRecorded | GradeRecorded | DisciplineRecorded | OutcomeRecorded, Field(discriminator="type")
+    EnrolmentRecorded
+    | AttendanceRecorded
+    | GradeRecorded
+    | WorkOverdue
+    | DisciplineRecorded
+    | OutcomeRecorded
+    | RiskLabelled,
+    Field(discriminator="type"),
 ]
 
 INTERACTION: Final[TypeAdapter[Interaction]] = TypeAdapter(Interaction)

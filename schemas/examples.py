@@ -1,5 +1,5 @@
 """
-What the model saw and what happened: one training example for every answer, and what was corrected later.
+What the models saw and what happened: an example for every answer and every week of a user, and what came out later.
 
 The features are those that the prediction was made from, so that training never computes them another way.
 """
@@ -62,4 +62,50 @@ class ExampleCorrection(Emitted):
     timestamp: Moment
 
 
-TrainingMessage = Annotated[TrainingExample | ExampleCorrection, Field(discriminator="type")]
+class UnheardRisk(EmittedValue):
+    """What the other model on trial, champion or challenger, said of a risk that it did not serve."""
+
+    model: ModelRef
+    score: Probability
+
+
+class RiskExample(Emitted):
+    """A user's weekly steps as the risk model saw them at the end of a week, and what was said of them."""
+
+    type: Literal["risk"] = "risk"
+    example_id: Identifier
+    user_id: Identifier
+    week: Count = Field(description="Number of the week that was closed, from the Monday of 1970-01-05.")
+    as_of: Moment
+    course_id: Identifier | None = None
+    model: ModelRef
+    feature_version: Count
+    steps: Annotated[str, Field(min_length=1)] = Field(
+        description="float16 numbers, little-endian, in base64: ten weeks, the oldest first, of 42 features; NaN where "
+        "nothing is known."
+    )
+    context: dict[str, str | float] = Field(description="What is kept of the enrolment and may be a feature.")
+    slices: dict[str, str] = Field(description="Fields by which fairness is watched; never features.")
+    score: Probability
+    score_fallback: Probability
+    unheard: UnheardRisk | None = Field(default=None, description="While a challenger is on trial.")
+
+
+class RiskOutcome(Emitted):
+    """What became of a user: the label of the examples before it."""
+
+    type: Literal["risk_outcome"] = "risk_outcome"
+    example_id: Identifier
+    event_id: Identifier
+    user_id: Identifier
+    outcome: Literal["distinction", "pass", "fail", "withdrawn"] | None = Field(
+        default=None, description="How the course ended; null for a label."
+    )
+    score: Probability | None = Field(default=None, description="An adviser's label; null for an outcome.")
+    source: Source
+    timestamp: Moment
+
+
+TrainingMessage = Annotated[
+    TrainingExample | ExampleCorrection | RiskExample | RiskOutcome, Field(discriminator="type")
+]

@@ -69,14 +69,22 @@ class ModelSwapped(_ModelEvent):
 
 
 class Figures(EmittedValue):
-    """How good predictions were on answers, each made before the answer was seen."""
+    """How good predictions were on answers, or on weeks of users, each made before it was known what came."""
 
-    n: Count = Field(description="Answers.")
+    n: Count = Field(description="Answers; of risk, weeks of users.")
     logloss: Annotated[float, Field(ge=0)]
     auc: Probability | None = Field(default=None, description="None where all were right, or all wrong.")
     ece: Probability = Field(description="Expected calibration error, 10 bins.")
     time_mae_seconds: Annotated[float, Field(ge=0)] | None = Field(
         default=None, description="Mean absolute error of the median response time; None where no time is known."
+    )
+    base_rate: Probability | None = Field(default=None, description="Of risk: share that failed or withdrew.")
+    mean_score: Probability | None = Field(default=None, description="Of risk: mean of what was said.")
+    fpr: Probability | None = Field(
+        default=None, description="Of risk: share said to be High or Critical, of those that passed."
+    )
+    fnr: Probability | None = Field(
+        default=None, description="Of risk: share said to be Low or Medium, of those that failed or withdrew."
     )
 
 
@@ -121,7 +129,7 @@ class RolledBack(_ModelEvent):
     version: Version = Field(description="Taken back.")
     to_version: Version | None = Field(default=None, description="Serves from here on; None for the fallback.")
     reason: Annotated[str, Field(min_length=1)]
-    n: Count = Field(description="Answers since the swap.")
+    n: Count = Field(description="Answers since the swap; of risk, weeks of users of which it is known what came.")
     logloss_before: float = Field(
         description="Before the swap; where the fallback takes over because it has become better, its own since."
     )
@@ -153,7 +161,10 @@ class QualityMeasured(_ModelEvent):
     overall: Figures
     fallback: Figures
     versions: dict[str, Figures] = Field(description="By the version that served; 0 is the fallback.")
-    slices: dict[str, Figures] = Field(description="`topic:…` of the most frequent, `difficulty:…`, `users:new`.")
+    slices: dict[str, Figures] = Field(
+        description="`topic:…` of the most frequent, `difficulty:…`, `users:new`; of risk, `FIELD:VALUE` of the fields "
+        "by which fairness is watched."
+    )
 
 
 class ModelRefused(_ModelEvent):

@@ -98,7 +98,8 @@ class Factor(EmittedValue):
     """How much one feature raised or lowered a risk score."""
 
     feature: Annotated[str, Field(min_length=1)]
-    contribution: float
+    contribution: float = Field(description="Log odds against the feature's neutral value; above 0 it raises the risk.")
+    value: float | None = Field(default=None, description="The feature's own value now; null where it is no number.")
 
 
 class CorrectnessPrediction(Emitted):
@@ -140,7 +141,11 @@ class RiskPrediction(Emitted):
     score: Probability
     category: RiskCategory
     factors: Annotated[tuple[Factor, ...], Field(max_length=5)]
-    reason: Literal["academics", "first_interaction_of_day"]
+    reason: Literal["academics", "first_interaction_of_day", "week_closed"]
+    outcome: Literal["distinction", "pass", "fail", "withdrawn"] | None = Field(
+        default=None, description="How the course ended, once it has: from then on nobody is to be warned of the user."
+    )
+    as_of: Moment = Field(description="The moment of event time for which it holds: a user's risks are in its order.")
 
     @model_validator(mode="after")
     def _category_is_of_score(self) -> Self:

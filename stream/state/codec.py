@@ -12,10 +12,10 @@ import numpy as np
 from stream.errors import StateError
 from stream.state import academic, learner
 
-LEARNER_FORMAT = 0x12
+LEARNER_FORMAT = 0x13
 """A head, and the record's own bytes."""
 
-ACADEMIC_FORMAT = 0x22
+ACADEMIC_FORMAT = 0x23
 """A head of one byte, and the record's own bytes."""
 
 _HEAD = struct.Struct("<BHH")  # format, remembered answers, bytes of the record

@@ -20,8 +20,11 @@ Records = NDArray[Any]
 CONCEPTS = 20
 """Topics and skills counted for a user, the latest met. The 16 latest skills are published as mastery."""
 
-HIDDEN_CAPACITY = 512
-"""float16 numbers for a network's recurrent state: two layers of 128, h and c."""
+HIDDEN_CAPACITY = 256
+"""float16 numbers for a network's recurrent state, h and c: a layer of 128, or two of 64; the usual one fills 128."""
+
+ACTIVE_WEEKS = 10
+"""Weeks of which a user's activity is kept."""
 
 OTHERS = 8
 """Ids remembered of events that are no answers (views, feedback)."""
@@ -68,6 +71,11 @@ def learner_dtype(remembered: int) -> np.dtype[Any]:
             ("level_time_s", "<f4", (3,)),
             ("views", "<u4"),
             ("feedback", "<u4"),
+            # The newest week of activity; a week's place is its number modulo ACTIVE_WEEKS.
+            ("active_week", "<u2"),
+            ("active_days", "u1", (ACTIVE_WEEKS,)),  # a bit a day, Monday the lowest
+            ("active_answers", "<u2", (ACTIVE_WEEKS,)),
+            ("active_correct", "<u2", (ACTIVE_WEEKS,)),
             ("ability", "<f4"),
             ("ability_var", "<f4"),
             ("speed", "<f4"),
@@ -264,6 +272,48 @@ def remember_others(
     records["views"][rows] += is_view
     records["feedback"][rows] += ~is_view
     records["last_at"][rows] = np.maximum(records["last_at"][rows], at)
+
+
+def remember_activity(
+    records: Records,
+    rows: NDArray[np.int64],
+    day: NDArray[np.int64],
+    answered: NDArray[np.bool_],
+    correct: NDArray[np.bool_],
+) -> None:
+    """
+    Count one event of each user of `rows` in its week, in place; one older than the weeks that are kept counts nowhere.
+
+    Args:
+        records: Users, `(U,)`.
+        rows: Whose events, each user at most once, `(B,)`.
+        day: Of the events, since the epoch, `(B,)`.
+        answered: Whether it is an answer, `(B,)`.
+        correct: Whether it is a right one, `(B,)`.
+    """
+    since_monday = day - FIRST_MONDAY
+    week = since_monday // 7 + 1
+    newest = records["active_week"][rows].astype(np.int64)
+    is_new = week > newest
+    if is_new.any():
+        who, now, before = rows[is_new], week[is_new], newest[is_new]
+        # The places of all weeks between, at most the whole ring.
+        passed = now[:, None] - np.arange(ACTIVE_WEEKS)
+        who_passed, nth = (passed > before[:, None]).nonzero()
+        places = passed[who_passed, nth] % ACTIVE_WEEKS
+        for field in ("active_days", "active_answers", "active_correct"):
+            records[field][who[who_passed], places] = 0
+        records["active_week"][who] = now
+    kept = week > np.maximum(newest, week) - ACTIVE_WEEKS
+    who, place = rows[kept], (week % ACTIVE_WEEKS)[kept]
+    records["active_days"][who, place] |= (1 << (since_monday % 7)[kept]).astype(np.uint8)
+    room = records["active_answers"][who, place] < _COUNT_LIMIT
+    records["active_answers"][who, place] += answered[kept] & room
+    records["active_correct"][who, place] += correct[kept] & room
+
+
+FIRST_MONDAY: Final = 4
+"""1970-01-05, in days since the epoch: weeks are counted from there, the first is 1."""
 
 
 def remember_ids(records: Records, rows: NDArray[np.int64], event: NDArray[np.uint64]) -> None:

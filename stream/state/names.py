@@ -29,13 +29,15 @@ class Names:
 
     def not_stored(self, partition: int, names: Iterable[str]) -> list[str]:
         """
-        Return those of the names that a partition's changelog does not hold yet, and take them for stored.
+        Return those of the names that a partition's changelog does not hold yet, and take them for stored and met.
 
         Whoever moves into the partition finds them there; a name is written once, not with every record.
         """
         stored = self._stored.setdefault(partition, set())
         new = [name for name in dict.fromkeys(names) if name not in stored]
-        stored.update(new)
+        for name in new:
+            self.key(name)
+            stored.add(name)
         return new
 
     def restore(self, partition: int, names: Iterable[str]) -> None:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
 from schemas import (
+    EnrolmentRecorded,
+    GradeRecorded,
     Interaction,
     InvalidEvent,
     Reason,
@@ -24,7 +26,6 @@ from schemas import (
     decode_request,
     next_items,
 )
-from schemas.events import GradeRecorded
 
 MOMENT = "2026-01-31T09:30:00Z"
 ANSWER: dict[str, Any] = {
@@ -44,6 +45,16 @@ ANSWER: dict[str, Any] = {
 ATTENDANCE = {"type": "attendance_recorded", "user_id": "u-1", "status": "late", "timestamp": MOMENT}
 GRADE = {"type": "grade_recorded", "user_id": "u-1", "score": 64, "timestamp": MOMENT}
 DISCIPLINE = {"type": "discipline_recorded", "user_id": "u-1", "severity": "minor", "timestamp": MOMENT}
+ENROLMENT: dict[str, Any] = {
+    "type": "enrolment_recorded",
+    "user_id": "u-1",
+    "course_id": "c-1",
+    "starts_at": MOMENT,
+    "context": {"education": "A level", "credits": 60, "attempts": None},
+    "timestamp": MOMENT,
+}
+OVERDUE = {"type": "work_overdue", "user_id": "u-1", "assessment_id": "a-1", "weight": 0.2, "timestamp": MOMENT}
+LABEL = {"type": "risk_labelled", "user_id": "u-1", "score": 0.7, "timestamp": MOMENT}
 OUTCOME = {"type": "outcome_recorded", "user_id": "u-1", "outcome": "withdrawn", "timestamp": MOMENT}
 REQUEST = {"user_id": "u-1", "targets": [{"topic_id": "fractions", "difficulty": "hard"}]}
 ERASURE = {"user_id": "u-1"}
@@ -57,13 +68,19 @@ DECODERS: list[Case] = [
     (decode_academic, GRADE),
     (decode_academic, DISCIPLINE),
     (decode_academic, OUTCOME),
+    (decode_academic, ENROLMENT),
+    (decode_academic, OVERDUE),
+    (decode_academic, LABEL),
     (decode_request, REQUEST),
     (decode_erasure, ERASURE),
 ]
 every_message = pytest.mark.parametrize(
     ("decode", "message"),
     DECODERS,
-    ids=["answer", "attendance", "grade", "discipline", "outcome", "request", "erasure"],
+    ids=[
+        *("answer", "attendance", "grade", "discipline", "outcome", "enrolment", "overdue", "label"),
+        *("request", "erasure"),
+    ],
 )
 
 
@@ -370,6 +387,13 @@ def test_a_grade_is_out_of_a_hundred_unless_it_says() -> None:
         (DISCIPLINE | {"severity": None}, "bad_value"),
         (OUTCOME | {"outcome": "PASS"}, "bad_value"),
         (OUTCOME | {"timestamp": "30000-01-01T00:00:00Z"}, "bad_value"),
+        (ENROLMENT | {"context": {str(number): 1 for number in range(33)}}, "bad_value"),
+        (ENROLMENT | {"course_id": None}, "bad_value"),
+        (OVERDUE | {"assessment_id": ""}, "bad_value"),
+        (LABEL | {"score": 1.01}, "bad_value"),
+        ({name: value for name, value in GRADE.items() if name != "score"}, "missing_field"),
+        (GRADE | {"days_late": 4_000}, "bad_value"),
+        (GRADE | {"corrects": ""}, "bad_value"),
     ],
 )
 def test_a_bad_academic_record_is_refused(message: dict[str, Any], reason: Reason) -> None:
@@ -380,8 +404,45 @@ def test_a_bad_academic_record_is_refused(message: dict[str, Any], reason: Reaso
 def test_the_place_of_a_fault_is_the_senders_own() -> None:
     """The detail names the field as the sender wrote it."""
     assert refusal(json.dumps(GRADE | {"score": "64"}).encode(), decode_academic).detail.startswith("score: ")
+    assert refusal(json.dumps(OVERDUE | {"weight": 2}).encode(), decode_academic).detail.startswith("weight: ")
+    assert refusal(json.dumps(LABEL | {"score": 2}).encode(), decode_academic).detail.startswith("score: ")
     bad_target = REQUEST | {"targets": [{"topic_id": "a"}, {"topic_id": ""}]}
     assert refusal(json.dumps(bad_target).encode(), decode_request).detail.startswith("targets.1.topic_id: ")
+
+
+def test_work_that_is_not_graded_yet_has_no_score() -> None:
+    """Null says that it was handed in; where nothing is said of a score, that is a mistake."""
+    grade = decode_academic(json.dumps(GRADE | {"score": None, "max_score": 40, "days_late": -2}).encode())
+    assert isinstance(grade, GradeRecorded)
+    assert (grade.score, grade.max_score, grade.days_late) == (None, 40, -2)
+
+
+def test_an_enrolment_says_what_is_known() -> None:
+    """Texts, numbers and what is not known; without any it is empty."""
+    enrolment = decode_academic(json.dumps(ENROLMENT).encode())
+    assert isinstance(enrolment, EnrolmentRecorded)
+    assert enrolment.context == {"education": "A level", "credits": 60, "attempts": None}
+    bare = decode_academic(json.dumps(ENROLMENT | {"context": None, "starts_at": None}).encode())
+    assert isinstance(bare, EnrolmentRecorded)
+    assert (bare.context, bare.starts_at) == ({}, None)
+
+
+@pytest.mark.parametrize("value", [[1], True, "x" * 129, {}, float("inf"), 1e39, 1_000_000_001, -1.1e9])
+def test_a_bad_field_of_an_enrolment_is_named(value: object) -> None:
+    """One sentence with the field's own place, what was expected and what was found."""
+    raw = json.dumps(ENROLMENT | {"context": {"credits": value}}).replace("Infinity", "1e999").encode()
+    detail = refusal(raw, decode_academic).detail
+    assert detail.startswith(
+        "context.credits: expected a text of at most 128 characters, a number from -1e9 to 1e9 or null, found "
+    )
+
+
+@pytest.mark.parametrize("value", [1e9, -1_000_000_000, 0.5, 0])
+def test_a_number_of_an_enrolment_is_one_that_can_be_kept(value: float) -> None:
+    """Within the bounds, both of which are allowed, it comes through."""
+    enrolment = decode_academic(json.dumps(ENROLMENT | {"context": {"credits": value}}).encode())
+    assert isinstance(enrolment, EnrolmentRecorded)
+    assert enrolment.context == {"credits": value}
 
 
 @pytest.mark.parametrize("targets", [[], [{"topic_id": "t"}] * 65, [{}], ["t"], None])

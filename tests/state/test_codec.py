@@ -12,9 +12,26 @@ from schemas import Interaction
 from stream.errors import StateError
 from stream.learning.network import Shape
 from stream.models.dkt import Dkt
+from stream.pipeline import RiskModels
 from stream.state import academic, codec, learner
+from stream.state.academic import COUNT, SUM, WEEKS
 from tests import networks
-from tests.worlds import TOPIC_NAMES, Core, answers, grade, histories, interaction, placed, placed_academics, view
+from tests.worlds import (
+    TOPIC_NAMES,
+    Core,
+    answers,
+    attendance,
+    ended,
+    enrolment,
+    grade,
+    histories,
+    incident,
+    interaction,
+    overdue,
+    placed,
+    placed_academics,
+    view,
+)
 
 DATA = Path(__file__).parent / "data"
 
@@ -26,7 +43,7 @@ def stored(name: str) -> bytes:
 
 def filled() -> Core:
     """Return a core with a user whose records have something in every field; the pinned bytes were made from it."""
-    core = Core(networks.random_dkt(), remembered=5)
+    core = Core(networks.random_dkt(), remembered=5, risk=RiskModels(features=frozenset({"education", "credits"})))
     core.feed(
         placed(
             [
@@ -41,10 +58,13 @@ def filled() -> Core:
     core.feed_academics(
         placed_academics(
             [
-                grade(at_s=0, score=30),
-                grade(at_s=700_000, type="attendance_recorded", score=None, status="late"),
-                grade(at_s=700_001, type="discipline_recorded", score=None, severity="major"),
-                grade(at_s=700_002, type="outcome_recorded", score=None, outcome="fail"),
+                enrolment(-700_000, starts_at="2026-01-12T00:00:00Z", context={"education": "A level", "credits": 60}),
+                grade(at_s=0, score=30, assessment_id="a-1", weight=0.25, days_late=-2),
+                attendance(700_000, "late"),
+                incident(700_001, "major", sanction="a talk"),
+                overdue(700_001),
+                attendance(7_000_000, "absent"),
+                ended(7_000_002, "fail"),
             ]
         )
     )
@@ -83,13 +103,13 @@ def test_a_user_without_a_record_is_new() -> None:
     core = filled()
     value, weeks = core.learners["u-1"], core.academics["u-1"]
     assert codec.decode_learners([None, value, None], 5)["seen"].tolist() == [-1, 8, -1]
-    assert codec.decode_academics([weeks, None, weeks])["seen"].tolist() == [3, -1, 3]
+    assert codec.decode_academics([weeks, None, weeks])["seen"].tolist() == [6, -1, 6]
 
 
-def test_stored_learners_of_format_12_are_read() -> None:
+def test_stored_learners_of_format_13_are_read() -> None:
     """Bytes that a worker of this format stored say the same for ever."""
-    value = stored("learner-12.b64")
-    assert value[0] == 0x12
+    value = stored("learner-13.b64")
+    assert value[0] == 0x13
     records = codec.decode_learners([value], 5)
     record = records[0]
     assert (record["seen"], record["erasure_seen"], record["risk_day"]) == (8, -1, 20_458)
@@ -105,25 +125,36 @@ def test_stored_learners_of_format_12_are_read() -> None:
     assert remembered.correct[0].tolist() == [False, False, False, False, True]
     assert remembered.response_time_s[0, 4] == pytest.approx(12.5, rel=0.025)
     assert np.isnan(remembered.response_time_s[0, :4]).all()
-    assert record["hidden"].astype(float).sum() == pytest.approx(0.4244440793991089)
+    assert record["hidden"].astype(float).sum() == pytest.approx(-6.293131649494171)
     assert codec.encode_learners(records) == [value]
 
 
-def test_stored_academics_of_format_22_are_read() -> None:
-    """The same of the weekly steps."""
-    value = stored("academic-22.b64")
-    assert value[0] == 0x22
+def test_stored_academics_of_format_23_are_read() -> None:
+    """The same of what a school records."""
+    value = stored("academic-23.b64")
+    assert value[0] == 0x23
     records = codec.decode_academics([value])
     record = records[0]
-    assert (record["seen"], record["events"], record["outcome"]) == (3, 4, 3)
-    newest, first = academic.latest_weeks(record)
-    assert record["attendance"][newest].tolist() == [0, 0, 1, 0]
-    assert record["incidents"][newest].tolist() == [0, 0, 1]
-    assert (record["grades"][first], record["grade_sum"][first]) == (1, pytest.approx(0.3, rel=1e-3))
+    assert (record["seen"], record["events"], record["outcome"], record["closed"]) == (6, 7, 3, 0)
+    assert record["last_at"] == 1_774_600_002.0
+    newest, ten = int(record["week"]), record["counts"]
+    assert newest == academic.week_of(1_774_600_002.0)
+    assert (ten[newest % WEEKS, COUNT["absent"]], record["streak"][newest % WEEKS]) == (1, -1)
+    before = record["before_counts"]
+    met = ("graded", "late", "major", "sanctions", "overdue")
+    assert {name: int(before[COUNT[name]]) for name in met} == dict.fromkeys(met, 1)
+    assert record["before_sums"][SUM["score"]] == pytest.approx(0.3, rel=1e-3)
+    assert record["before_sums"][SUM["days_late"]] == -2
+    assert (record["before_score"], record["before_streak"]) == (pytest.approx(0.3, rel=1e-3), 1)
+    assert (record["starts_day"], record["enrolled_day"]) == (20_465, 20_450)
+    facts = [academic.fact_key("course", "c-1"), academic.fact_key("education", "A level")]
+    assert record["fact"][:2].tolist() == facts
+    assert record["number"][0].tolist() == (academic.field_key("credits"), 60.0)
+    assert academic.has_seen(record, attendance(7_000_000, "absent"), 99)
     assert codec.encode_academics(records) == [value]
 
 
-@pytest.mark.parametrize("value", [b"", b"\x10", b"\x11" + bytes(4_000), b"\x22" + bytes(4_000), b"\x12\x64"])
+@pytest.mark.parametrize("value", [b"", b"\x10", b"\x12" + bytes(4_000), b"\x23" + bytes(4_000), b"\x13\x64"])
 def test_another_format_stops_the_worker(value: bytes) -> None:
     """Bytes of another format or table are never guessed at."""
     with pytest.raises(StateError, match="table learners"):
@@ -132,11 +163,22 @@ def test_another_format_stops_the_worker(value: bytes) -> None:
         codec.decode_learners([Core().learners.get("u-1"), filled().learners["u-1"], value], 5)
 
 
-@pytest.mark.parametrize("value", [b"", b"\x22", b"\x21" + bytes(academic.DTYPE.itemsize), b"\x12" + bytes(4_000)])
+@pytest.mark.parametrize("value", [b"", b"\x23", b"\x22" + bytes(academic.DTYPE.itemsize), b"\x13" + bytes(4_000)])
 def test_another_academic_format_stops_the_worker(value: bytes) -> None:
     """The same of the weekly steps."""
     with pytest.raises(StateError, match="table academics"):
         codec.decode_academics([value])
+
+
+def test_what_the_version_before_stored_stops_the_worker() -> None:
+    """Real bytes of formats 0x12 and 0x22: one sentence says what was found, and the way out."""
+    learners, academics = stored("learner-12.b64"), stored("academic-22.b64")
+    assert (learners[0], academics[0]) == (0x12, 0x22)
+    way_out = "run that version, or start anew with another STREAM_GROUP"
+    with pytest.raises(StateError, match=rf"^table learners: expected records of format 0x13, found 12; .*{way_out}$"):
+        codec.decode_learners([learners], 5)
+    with pytest.raises(StateError, match=rf"^table academics: expected records of format 0x23, found 22; .*{way_out}$"):
+        codec.decode_academics([academics])
 
 
 @pytest.mark.parametrize("remembered", [5, 100])
@@ -189,8 +231,8 @@ def test_another_number_of_remembered_answers(total: int, old: int, new: int, mo
 
 
 def test_a_user_takes_at_most_4_kib() -> None:
-    """A user with a full history of 20 concepts, in both tables, fits 4,096 bytes."""
-    core = Core(networks.random_dkt())
+    """A user with a full history of 20 concepts, in both tables, fits 4,096 bytes; `docs/state.md` says how."""
+    core = Core(networks.random_dkt(), risk=RiskModels(features=frozenset(f"f-{i}" for i in range(20))))
     core.feed(
         placed(
             [
@@ -199,13 +241,19 @@ def test_a_user_takes_at_most_4_kib() -> None:
             ]
         )
     )
-    core.feed_academics(placed_academics([grade(at_s=86_400 * i) for i in range(90)]))
+    context = {f"f-{i}": "x" if i % 2 else i for i in range(20)}
+    core.feed_academics(placed_academics([enrolment(context=context), *(grade(at_s=86_400 * i) for i in range(90))]))
     assert len([key for key in core.learner()["concept"] if key]) == learner.CONCEPTS
-    assert len(core.learners["u-1"]) + len(core.academics["u-1"]) <= 4_096
+    sizes = len(core.learners["u-1"]), len(core.academics["u-1"])
+    assert sum(sizes) <= 4_096
+    page = (Path(__file__).parents[2] / "docs" / "state.md").read_text("utf-8")
+    assert f"5 + {sizes[0] - 5:,} and 1 + {sizes[1] - 1:,}: {sum(sizes):,} bytes of 4,096" in page
+    assert f"| **record** | **{sizes[0] - 5:,}** |" in page
+    assert f"| **record** | **{sizes[1] - 1:,}** |" in page
 
 
 def test_the_usual_state_fits() -> None:
-    """The usual network's state has its place in a record, and a plain one of two layers of 128 fills it."""
+    """The usual network's state has its place in a record, and so has a plain one of two layers of 64."""
     predictor: Dkt = networks.random_dkt()
     assert 0 < predictor.hidden_size <= learner.HIDDEN_CAPACITY
-    assert Shape(hidden=128, layers=2).hidden_size == learner.HIDDEN_CAPACITY
+    assert Shape(hidden=64, layers=2).hidden_size == learner.HIDDEN_CAPACITY

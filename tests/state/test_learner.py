@@ -282,7 +282,7 @@ def test_an_id_is_compared_whole() -> None:
 def test_remembered_times_are_close(time_s: float) -> None:
     """A response time is remembered in a byte, within 2.5% (or a few hundredths of a second)."""
     (found,) = decode_times(encode_times(np.array([time_s], np.float32)))
-    assert found == pytest.approx(time_s, rel=0.025, abs=0.01)
+    assert found == pytest.approx(time_s, rel=0.025, abs=0.03)
 
 
 def test_codes_of_times_are_their_own_round_trip() -> None:

@@ -25,6 +25,13 @@ def test_a_name_is_written_once_in_each_partition() -> None:
     assert names.not_stored(1, ["a"]) == ["a"]
 
 
+def test_a_name_that_is_written_was_met() -> None:
+    """Whoever writes what a key stands for can name it, and not only after a restart."""
+    names = Names()
+    names.not_stored(0, ["education=A level"])
+    assert names.name(key64("education=A level")) == "education=A level"
+
+
 def test_what_was_undone_is_written_again() -> None:
     """A name whose record never reached the changelog is not taken for stored; the others of its partition are."""
     names = Names()
