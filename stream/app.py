@@ -16,6 +16,7 @@ import faust
 import structlog
 
 from stream.agents import academics, erasure, interactions, requests
+from stream.agents.closing import Closing
 from stream.agents.control import Control
 from stream.agents.desk import Desk
 from stream.errors import StateError
@@ -23,7 +24,7 @@ from stream.intake import Limits
 from stream.models.dkt import KNOWLEDGE
 from stream.models.fallback import Fallback
 from stream.models.items import ItemTable
-from stream.pipeline import Models
+from stream.pipeline import Models, RiskModels
 from stream.ports import Message, Record
 from stream.settings import Settings
 from stream.state import academic, codec, learner
@@ -83,6 +84,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> WorkerApp:
     learners = RecordTable(app, "learners", ArrayStore(learner_layout(settings.remembered_answers)))
     steps = RecordTable(app, "academics", ArrayStore(ACADEMIC_LAYOUT))
     fallback = Fallback(KNOWLEDGE)
+    risk = RiskModels(features=settings.risk_feature_fields, slices=settings.risk_slice_fields)
     app.control = Control(settings, fallback, telemetry, lambda event: _announce(outbox, event))
     app.read_model = (
         NoReadModel()
@@ -98,12 +100,18 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> WorkerApp:
         telemetry=telemetry,
         clock=lambda: datetime.now(UTC),
         partition_of=Partitioner(settings.partitions),
-        limits=Limits(settings.event_max_bytes, settings.dead_letter_max_bytes),
+        limits=Limits(settings.event_max_bytes, settings.dead_letter_max_bytes, settings.future_hours * 3_600),
         latest_topics=settings.latest_topics,
         rebuild_answers=settings.rebuild_answers,
-        models=Models(fallback, fallback, ItemTable(), names),
+        models=Models(fallback, fallback, ItemTable(), names, risk=risk),
     )
     app.engine.ready, app.engine.between = desk.ready, desk.refresh
+    source, academic_events = settings.topic("interactions"), settings.topic("academics")
+
+    def owned() -> set[int]:
+        return {partition for topic, partition in app.owned() if topic == source}
+
+    app.engine.aside = Closing(desk, owned, app.progress.is_caught_up, source, academic_events)
     handlers: dict[str, Callable[[list[Record], Desk], Work]] = {
         "interactions": interactions.handle,
         "academics": academics.handle,
@@ -113,9 +121,9 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> WorkerApp:
     for name, handle in handlers.items():
         app.attach(settings.topic(name), partial(_with, handle, desk))
     app.timer(interval=_REFRESH_S, name="stream.agents.control")(desk.refresh_idle)
-    for source, table in (("interactions", learners), ("academics", steps)):
-        seen = {"seen": settings.topic(source), "erasure_seen": settings.topic("erasures")}
-        table.check_recovered = partial(_check_recovered, settings, app.read_model, seen, table)
+    for name, table in (("interactions", learners), ("academics", steps)):
+        seen = {"seen": settings.topic(name), "erasure_seen": settings.topic("erasures")}
+        table.check_recovered = partial(_check_recovered, settings, desk, seen, table)
     return app
 
 
@@ -135,7 +143,7 @@ def learner_layout(remembered: int) -> Layout:
 
 
 ACADEMIC_LAYOUT = Layout(
-    academic.new_academics, codec.encode_academics, codec.decode_academics, ("erasure_seen", "seen")
+    academic.new_academics, codec.encode_academics, codec.decode_academics, ("erasure_seen", "seen", "closed")
 )
 
 
@@ -145,7 +153,7 @@ def _announce(outbox: KafkaOutbox, event: Message) -> None:
 
 async def _check_recovered(
     settings: Settings,
-    read_model: RedisReadModel | NoReadModel,
+    desk: Desk,
     topics_of: Mapping[str, str],
     table: RecordTable,
     partitions: set[int],
@@ -157,7 +165,7 @@ async def _check_recovered(
 
     Args:
         settings: Broker.
-        read_model: Told of users who have been erased.
+        desk: Told of users who have been erased, and of how far event time had come.
         topics_of: By the field that keeps what has been seen of it.
         table: Whose records they are.
         partitions: That have been recovered.
@@ -169,7 +177,8 @@ async def _check_recovered(
                 if table.name == "learners":
                     for row in learner.markers(records).tolist():
                         # Erased, and perhaps the worker that did it ended before Redis was told.
-                        read_model.forget(users[row].decode())
+                        desk.read_model.forget(users[row].decode())
+                desk.recovered((topics_of["seen"], partition), records["last_at"])
                 for field, topic in topics_of.items():
                     place = (topic, partition)
                     last[place] = max(last.get(place, -1), int(records[field].max()))

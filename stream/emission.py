@@ -4,9 +4,11 @@ Predictions and training examples as the bytes that go out.
 Pure. Written by orjson from plain values: a test holds every message to its schema, so that the hot path need not.
 """
 
+import math
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha1
 from typing import Any, Literal, NamedTuple
 
@@ -14,12 +16,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from schemas import Academic, Interaction, PredictionRequest, risk_category
+from schemas import Interaction, OutcomeRecorded, PredictionRequest, RiskLabelled, risk_category
 from schemas.base import EVENT_NAMESPACE
-from stream.models import features, risk
+from stream.models import features, risk, weekly
 from stream.models.items import Question
 from stream.models.lnirt import Z_90
-from stream.ports import Forecast, Identity, Message, Record
+from stream.ports import Forecast, Identity, Message, Record, Risks
+from stream.state.academic import OUTCOMES
 
 _MU_RANGE = (-3.0, 14.0)  # log seconds: 50 ms to two weeks
 _SIGMA_RANGE = (0.02, 3.0)
@@ -118,7 +121,7 @@ def answer_messages(answered: Answered, now: datetime) -> list[Message]:
         start, end = end, end + len(asked.all)
         event_id, user_id, response_time_s = event.event_id, event.user_id, event.duration_seconds
         key = user_id.encode()
-        source = _source(record, event_id)
+        source = source_of(record, event_id)
         is_correct = bool(event.correct)
         voice, unheard = voices[i]
         model = voice.model
@@ -224,7 +227,7 @@ def corrections(events: Sequence[tuple[Record, Interaction]]) -> list[Message]:
             "event_id": event.event_id,
             "user_id": event.user_id,
             "correct": bool(event.correct),
-            "source": _source(record, event.event_id),
+            "source": source_of(record, event.event_id),
             "timestamp": event.timestamp,
         }
         id_ = prediction_id(event.event_id, "correction")
@@ -232,31 +235,144 @@ def corrections(events: Sequence[tuple[Record, Interaction]]) -> list[Message]:
     return messages
 
 
-def risk_predictions(
-    events: Sequence[tuple[Record, Interaction | Academic]],
-    risks: risk.Risks,
-    reason: Literal["academics", "first_interaction_of_day"],
-    now: datetime,
-) -> list[Message]:
-    """Return the risk predictions of users, one for each event."""
-    scores = risks.score.astype(np.float64).round(_DIGITS).tolist()
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """
+    Users whose risk was scored, `N` rows.
+
+    Attributes:
+        user_ids: Whose.
+        sources: What of them made it, as `source` of a prediction says it.
+        as_of: The moments of event time for which it holds, seconds since the epoch.
+        risks: What was said.
+        voices: Who said each, and whether it is the fallback.
+        outcomes: How their courses ended, a place of `OUTCOMES` and 1; 0 while they go on.
+    """
+
+    user_ids: Sequence[str]
+    sources: Sequence[dict[str, Any]]
+    as_of: Sequence[float]
+    risks: Risks
+    voices: Sequence[tuple[Identity, bool]]
+    outcomes: Sequence[int]
+
+
+RiskReason = Literal["academics", "first_interaction_of_day", "week_closed"]
+
+
+def risk_predictions(scored: Scored, reason: RiskReason, now: datetime) -> list[Message]:
+    """Return the risk predictions of users."""
+    scores = _rounded(scored.risks.score)
     messages = []
-    for (record, event), score, factors in zip(events, scores, risks.factors(), strict=True):
-        id_ = prediction_id(event.event_id, "risk")
+    for user_id, source, as_of, (identity, is_fallback), outcome, score, factors in zip(
+        scored.user_ids, scored.sources, scored.as_of, scored.voices, scored.outcomes, scores,
+        scored.risks.strongest(risk.FACTORS, risk.LEAST_FACTOR), strict=True,
+    ):  # fmt: skip
+        id_ = prediction_id(source["event_id"], "risk")
         prediction = {
             "schema_version": 1,
             "prediction_id": id_,
-            "user_id": event.user_id,
-            "source": _source(record, event.event_id),
+            "user_id": user_id,
+            "source": source,
             "produced_at": now,
-            "model": {"name": risk.NAME, "version": 0, "variant": "fallback"},
-            "fallback": True,
+            "model": _model(identity),
+            "fallback": is_fallback,
             "score": score,
             "category": risk_category(score),
-            "factors": [{"feature": name, "contribution": round(size, _DIGITS)} for name, size in factors],
+            "factors": [
+                {
+                    "feature": name, "contribution": round(size, _DIGITS),
+                    "value": None if math.isnan(value) else round(value, _DIGITS),
+                }
+                for name, size, value in factors
+            ],
             "reason": reason,
+            "outcome": OUTCOMES[outcome - 1] if outcome else None,
+            "as_of": datetime.fromtimestamp(as_of, UTC),
+        }  # fmt: skip
+        messages.append(Message("predictions.risk", user_id.encode(), _json(prediction), id_))
+    return messages
+
+
+class Enrolled(NamedTuple):
+    """
+    What is kept of an enrolment, by its names.
+
+    Attributes:
+        course_id: None where it is not known.
+        context: What may be a feature.
+        slices: By which fairness is watched.
+    """
+
+    course_id: str | None
+    context: dict[str, str | float]
+    slices: dict[str, str]
+
+
+def risk_examples(
+    scored: Scored,
+    week: int,
+    steps: NDArray[np.float32],
+    enrolled: Sequence[Enrolled],
+    fallback: NDArray[np.float32],
+    unheard: Sequence[tuple[Identity, float] | None],
+) -> list[Message]:
+    """
+    Return the training examples of users for whom a week was closed.
+
+    Args:
+        scored: Who, and what was said, `N` rows.
+        week: That was closed.
+        steps: What the model saw, `(N, WEEKS, F)`.
+        enrolled: What is known of their enrolments, `N`.
+        fallback: What the fallback says of them, `(N,)`.
+        unheard: What the other model on trial said, and which it is, `N`; None where nothing is on trial.
+    """
+    packed = np.ascontiguousarray(steps, "<f2")
+    scores, by_fallback = _rounded(scored.risks.score), _rounded(fallback)
+    messages = []
+    for i, (user_id, source, as_of, (identity, _), of) in enumerate(
+        zip(scored.user_ids, scored.sources, scored.as_of, scored.voices, enrolled, strict=True)
+    ):
+        id_, other = prediction_id(source["event_id"], "risk_example"), unheard[i]
+        example = {
+            "schema_version": 1,
+            "type": "risk",
+            "example_id": id_,
+            "user_id": user_id,
+            "week": week,
+            "as_of": datetime.fromtimestamp(as_of, UTC),
+            "course_id": of.course_id,
+            "model": _model(identity),
+            "feature_version": weekly.VERSION,
+            "steps": b64encode(packed[i]).decode(),
+            "context": of.context,
+            "slices": of.slices,
+            "score": scores[i],
+            "score_fallback": by_fallback[i],
+            "unheard": None if other is None else {"model": _model(other[0]), "score": round(other[1], _DIGITS)},
         }
-        messages.append(Message("predictions.risk", event.user_id.encode(), _json(prediction), id_))
+        messages.append(Message("training-examples", user_id.encode(), _json(example), id_))
+    return messages
+
+
+def risk_outcomes(events: Sequence[tuple[Record, OutcomeRecorded | RiskLabelled]]) -> list[Message]:
+    """Return what the trainer is told of what became of users."""
+    messages = []
+    for record, event in events:
+        id_ = prediction_id(event.event_id, "risk_outcome")
+        outcome = {
+            "schema_version": 1,
+            "type": "risk_outcome",
+            "example_id": id_,
+            "event_id": event.event_id,
+            "user_id": event.user_id,
+            "outcome": event.outcome if isinstance(event, OutcomeRecorded) else None,
+            "score": event.score if isinstance(event, RiskLabelled) else None,
+            "source": source_of(record, event.event_id),
+            "timestamp": event.timestamp,
+        }
+        messages.append(Message("training-examples", event.user_id.encode(), _json(outcome), id_))
     return messages
 
 
@@ -294,12 +410,17 @@ def _model(identity: Identity) -> dict[str, Any]:
     return {"name": identity.name, "version": identity.version, "variant": identity.variant}
 
 
-def _source(record: Record, event_id: str) -> dict[str, Any]:
+def source_of(record: Record, event_id: str) -> dict[str, Any]:
+    """Return where an event came from, as messages say it."""
     return {"event_id": event_id, "topic": record.topic, "partition": record.partition, "offset": record.offset}
 
 
 def _probabilities(forecast: Forecast) -> list[float]:
-    rounded: list[float] = forecast.p_correct.astype(np.float64).round(_DIGITS).tolist()
+    return _rounded(forecast.p_correct)
+
+
+def _rounded(numbers: NDArray[np.float32]) -> list[float]:
+    rounded: list[float] = numbers.astype(np.float64).round(_DIGITS).tolist()
     return rounded
 
 

@@ -6,13 +6,14 @@ Pure: what is to be sent is returned. Validation itself is the schemas'.
 
 import base64
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
 from uuid import uuid5
 
-from schemas import DeadLetter, InvalidEvent
+from schemas import DeadLetter, Interaction, InvalidEvent
 from schemas.base import EVENT_NAMESPACE
 from stream.ports import Message, Record
 
@@ -28,7 +29,16 @@ class Keyed(Protocol):
         """The user, which must be the message's key."""
 
 
+class Timed(Keyed, Protocol):
+    """An event that names its moment."""
+
+    @property
+    def timestamp(self) -> datetime:
+        """When it happened."""
+
+
 E = TypeVar("E", bound=Keyed)
+T = TypeVar("T", bound=Timed)
 
 
 class Accepted(NamedTuple, Generic[E]):
@@ -56,10 +66,17 @@ class Limits:
     Attributes:
         event_max_bytes: Largest event.
         dead_letter_max_bytes: Original bytes that a dead letter keeps.
+        future_s: Seconds that an event may be ahead of its record's Kafka timestamp.
     """
 
     event_max_bytes: int
     dead_letter_max_bytes: int
+    future_s: float = math.inf
+
+    def latest_at(self, record: Record) -> float:
+        """Return the latest moment that an event of a record may name, seconds since the epoch."""
+        # By Kafka's clock, which a replay finds unchanged, not by ours. Some producers set none.
+        return record.timestamp_s + self.future_s if record.timestamp_s > 0 else math.inf
 
 
 def read(
@@ -98,6 +115,49 @@ def read(
         else:
             dead.append(Dead(record, *wrong))
     return accepted, dead
+
+
+def of_the_present(accepted: Sequence[Accepted[T]], limits: Limits) -> tuple[list[Accepted[T]], list[Dead]]:
+    """Return the events that have happened, as far as Kafka's clock tells, and those that are ahead of it."""
+    present: list[Accepted[T]] = []
+    dead: list[Dead] = []
+    for each in accepted:
+        moment = each.event.timestamp
+        if moment.timestamp() <= limits.latest_at(each.record):
+            present.append(each)
+            continue
+        detail = (
+            f"timestamp: expected at most {limits.future_s / 3600:g} hours after the record's, "
+            f"{datetime.fromtimestamp(each.record.timestamp_s, UTC).isoformat(timespec='seconds')}, found "
+            f"{moment.isoformat()}; check the sender's year and clock (STREAM_FUTURE_HOURS)"
+        )
+        dead.append(Dead(each.record, "from_the_future", detail))
+    return present, dead
+
+
+def moments_of(
+    accepted: Sequence[Accepted[Interaction]], limits: Limits
+) -> tuple[list[Accepted[Interaction]], list[float]]:
+    """
+    Return interactions, those ahead of Kafka's clock brought back to the latest moment that they may name; and moments.
+
+    An answer of the wrong year is an answer all the same; at its own moment it would be its user's newest for good.
+
+    Returns:
+        The events, and when each happened, seconds since the epoch.
+    """
+    timely: list[Accepted[Interaction]] = []
+    moments: list[float] = []
+    for each in accepted:
+        moment, latest = each.event.timestamp.timestamp(), limits.latest_at(each.record)
+        if moment <= latest:
+            timely.append(each)
+            moments.append(moment)
+        else:
+            event = each.event.model_copy(update={"timestamp": datetime.fromtimestamp(latest, UTC)})
+            timely.append(Accepted(each.record, event))
+            moments.append(latest)
+    return timely, moments
 
 
 def _wrong_place(record: Record, user: bytes, partition_of: Callable[[bytes], int]) -> tuple[str, str] | None:

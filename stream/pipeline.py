@@ -7,26 +7,26 @@ Pure: no Kafka, no table, no clock of its own. A user's second event of a batch 
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache, reduce
 from hashlib import blake2b
 from itertools import chain, islice
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas import Academic, Interaction, PredictionRequest, Target, next_items
+from schemas import Academic, Interaction, OutcomeRecorded, PredictionRequest, RiskLabelled, Target, next_items
 from stream import emission
 from stream.emission import Answered, Asked, SecondOpinion
 from stream.errors import InferenceError
 from stream.intake import Accepted, Dead
-from stream.models import lnirt, risk
+from stream.models import lnirt, risk, weekly
 from stream.models.fallback import Fallback
 from stream.models.features import Questions, features
 from stream.models.items import ItemTable, Question, question
-from stream.ports import Forecast, Hidden, Message, Predictor
+from stream.ports import Forecast, Hidden, Identity, Message, Predictor, RiskModel, Risks
 from stream.state import academic, arrays, learner
 from stream.state.beside import NOWHERE
 from stream.state.learner import DIFFICULTIES, IS_SKILL, IS_TOPIC, Answers, id64, key64
@@ -56,6 +56,34 @@ class Users:
     beside: arrays.Records | None = None
 
 
+_LOGISTIC = risk.LogisticRisk()
+
+
+@dataclass(frozen=True, slots=True)
+class RiskModels:
+    """
+    What scores risk.
+
+    Attributes:
+        model: What serves.
+        challenger: What is on trial: it scores beside what serves, at the end of each week.
+        share: Of the users whom the challenger serves.
+        features: Fields of an enrolment that a model may see.
+        slices: Those by which fairness is watched.
+    """
+
+    model: RiskModel = _LOGISTIC
+    challenger: RiskModel | None = None
+    share: float = 0.0
+    features: frozenset[str] = frozenset()
+    slices: frozenset[str] = frozenset()
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """Fields of an enrolment that are kept."""
+        return self.features | self.slices
+
+
 @dataclass(frozen=True, slots=True)
 class Models:
     """
@@ -68,6 +96,7 @@ class Models:
         names: Identifiers behind keys.
         challenger: What is on trial: it predicts every answer beside what serves.
         share: Of the users whom the challenger serves, by a stable hash of their ids; 0: it only predicts.
+        risk: What scores risk.
     """
 
     predictor: Predictor
@@ -76,10 +105,20 @@ class Models:
     names: Names
     challenger: Predictor | None = None
     share: float = 0.0
+    risk: RiskModels = RiskModels()
 
     def serves(self, user_id: str) -> bool:
         """Return whether the challenger serves a user, as far as it knows him."""
-        return self.challenger is not None and key64(user_id) < self.share * 2**64
+        return self.challenger is not None and is_of_share(user_id, self.share)
+
+
+def is_of_share(user_id: str, share: float) -> bool:
+    """Return whether a user is among a share of all, by a stable hash of the id."""
+    return key64(user_id) < share * 2**64
+
+
+def _no_scores() -> NDArray[np.float32]:
+    return np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +137,9 @@ class Outcome:
         repeated: Events that had been seen already.
         fell_back: Answers that the fallback predicted because the model failed.
         unchallenged: Answers of which the challenger said nothing because it failed.
+        risk_scores: Risks that were said, float32 `(R,)`.
+        risk_fell_back: Risks that the fallback scored because the model failed.
+        risk_unchallenged: Risks of which the challenger said nothing because it failed.
     """
 
     users: Users
@@ -110,11 +152,14 @@ class Outcome:
     repeated: int = 0
     fell_back: int = 0
     unchallenged: int = 0
+    risk_scores: NDArray[np.float32] = field(default_factory=_no_scores)
+    risk_fell_back: int = 0
+    risk_unchallenged: int = 0
 
 
 def nothing(users: Users) -> Outcome:
     """Return the outcome of an empty batch."""
-    none = np.zeros(0, np.float32)
+    none = _no_scores()
     return Outcome(users, [], [], np.zeros(0, bool), none, none, none)
 
 
@@ -131,6 +176,9 @@ def join(first: Outcome, second: Outcome) -> Outcome:
         first.repeated + second.repeated,
         first.fell_back + second.fell_back,
         first.unchallenged + second.unchallenged,
+        np.concatenate([first.risk_scores, second.risk_scores]),
+        first.risk_fell_back + second.risk_fell_back,
+        first.risk_unchallenged + second.risk_unchallenged,
     )
 
 
@@ -220,10 +268,15 @@ def _wave(
     offsets = np.array([a.record.offset for a in wave], np.int64)
     ids = np.array([id64(event.event_id) for event in events], np.uint64)
     at = np.array([event.timestamp.timestamp() for event in events])
-    last_at, risk_day = learners["last_at"][rows], learners["risk_day"][rows]
     fresh = ~learner.has_seen(learners, rows, ids, offsets)
     is_answer = np.array([event.type == "quiz_complete" for event in events])
     is_correction = np.array([event.type == "answer_correction" for event in events])
+    # A correction is the platform's doing, not the user's.
+    acted = fresh & ~is_correction
+    day = (at // _DAY_S).astype(np.int64)
+    new_day = (acted & (day > learners["risk_day"][rows])).nonzero()[0]
+    # How long nothing came is a sign of risk, and over with this very event: it is scored as all stood before.
+    returned = arrays.take(learners, rows[new_day])
 
     others = (fresh & ~is_answer & ~is_correction).nonzero()[0]
     if len(others):
@@ -242,19 +295,114 @@ def _wave(
     # An event seen under its id at another offset still moves the offset on: it need not be looked at again.
     learners["seen"][rows] = np.maximum(learners["seen"][rows], offsets)
 
-    day = (at // _DAY_S).astype(np.uint16)
-    # A correction is the platform's doing, not the user's.
-    new_day = (fresh & ~is_correction & (day > risk_day)).nonzero()[0]
-    messages = outcome.messages
     if len(new_day):
         learners["risk_day"][rows[new_day]] = day[new_day]
-        returned = arrays.take(learners, rows[new_day])
-        # How long nothing came is a sign of risk, and over with this very event: it is scored as it stood before.
-        returned["last_at"] = last_at[new_day]
-        risks = risk.score(returned, users.academics[rows[new_day]], at[new_day])
-        of_events = [(wave[i].record, events[i]) for i in new_day]
-        messages = messages + emission.risk_predictions(of_events, risks, "first_interaction_of_day", now)
-    return replace(outcome, messages=messages, repeated=len(wave) - int(np.count_nonzero(fresh)))
+        school = users.academics[rows[new_day]]
+        as_of = np.maximum.reduce([at[new_day], returned["last_at"], school["last_at"]])
+        scored, judged = _scored([wave[i] for i in new_day], returned, school, as_of, models.risk)
+        outcome = _with_risks(outcome, judged, emission.risk_predictions(scored, "first_interaction_of_day", now))
+    who = acted.nonzero()[0]
+    if len(who):
+        right = np.array([bool(event.correct) for event in events])
+        learner.remember_activity(learners, rows[who], day[who], is_answer[who], (is_answer & right)[who])
+    repeated = len(wave) - int(np.count_nonzero(fresh))
+    return replace(outcome, repeated=repeated)
+
+
+def _with_risks(outcome: Outcome, judged: "Judged", messages: list[Message]) -> Outcome:
+    """Return an outcome with risks that were scored besides, and the messages that say them."""
+    return replace(
+        outcome,
+        messages=outcome.messages + messages,
+        risk_scores=judged.risks.score,
+        risk_fell_back=judged.fell_back,
+        risk_unchallenged=judged.unchallenged,
+    )
+
+
+def _scored(
+    batch: Sequence[Accepted[Any]],
+    learners: learner.Records,
+    school: academic.Records,
+    as_of: NDArray[np.float64],
+    models: RiskModels,
+) -> tuple[emission.Scored, "Judged"]:
+    """Score users, one for each event; those of the challenger's share by the challenger."""
+    user_ids = [a.event.user_id for a in batch]
+    judged = score_risks(user_ids, weekly.see(learners, school, as_of), models)
+    sources = [emission.source_of(a.record, a.event.event_id) for a in batch]
+    outcomes = school["outcome"].tolist()
+    return emission.Scored(user_ids, sources, as_of.tolist(), judged.risks, judged.voices, outcomes), judged
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """
+    What was said of the risks of users, `N` rows.
+
+    Attributes:
+        risks: What is published.
+        voices: Who said each, and whether that is the fallback.
+        unheard: What the other one of champion and challenger said, and which it is; None where it was not asked.
+        fell_back: How many the fallback scored because the model failed.
+        unchallenged: Of how many the challenger said nothing because it failed.
+    """
+
+    risks: Risks
+    voices: Sequence[tuple[Identity, bool]]
+    unheard: Sequence[tuple[Identity, float] | None]
+    fell_back: int = 0
+    unchallenged: int = 0
+
+
+def score_risks(user_ids: Sequence[str], seen: weekly.Seen, models: RiskModels, *, everybody: bool = False) -> Judged:
+    """
+    Return the risks of users; those of the challenger's share are published as it says.
+
+    Args:
+        user_ids: `N`.
+        seen: `(N,)`.
+        models: What scores.
+        everybody: Whether champion and challenger are both to score everybody, heard or not.
+    """
+    N = len(user_ids)
+    identity, fell_back = models.model.identity, 0
+    try:
+        risks = models.model.score(seen)
+    except InferenceError:
+        risks, identity, fell_back = _LOGISTIC.score(seen), _LOGISTIC.identity, N
+    alone = Judged(risks, [(identity, identity.variant == "fallback")] * N, [None] * N, fell_back)
+    if models.challenger is None:
+        return alone
+    serves = np.array([is_of_share(user_id, models.share) for user_id in user_ids], bool)
+    asked = np.arange(N) if everybody else serves.nonzero()[0]
+    if not len(asked):
+        return alone
+    try:
+        said = models.challenger.score(seen.take(asked))
+    except Exception:  # noqa: BLE001 (whatever is wrong with it must cost nobody: what serves has spoken for them)
+        return replace(alone, unchallenged=len(asked))
+    return _beside(alone, models.challenger.identity, asked, serves, said)
+
+
+def _beside(
+    alone: Judged, challenger: Identity, asked: NDArray[np.int64], serves: NDArray[np.bool_], said: Risks
+) -> Judged:
+    """Return what the champion said alone, and the challenger of those whom it was asked about, side by side."""
+    heard = serves[asked].nonzero()[0]
+    risks = alone.risks.replaced(asked[heard], said.take(heard)) if len(heard) else alone.risks
+    voices, unheard = [*alone.voices], [*alone.unheard]
+    for place, row in enumerate(asked.tolist()):
+        if serves[row]:
+            unheard[row], voices[row] = (voices[row][0], float(alone.risks.score[row])), (challenger, False)
+        else:
+            unheard[row] = (challenger, float(said.score[place]))
+    return replace(alone, risks=risks, voices=voices, unheard=unheard)
+
+
+def fallback_scores(seen: weekly.Seen) -> NDArray[np.float32]:
+    """Return the risks that the fallback sees, `(N,)`."""
+    return _LOGISTIC.score(seen).score
 
 
 def _answers(events: Sequence[Interaction], ids: NDArray[np.uint64], at: NDArray[np.float64], names: Names) -> Answers:
@@ -620,29 +768,46 @@ def _first(forecast: Forecast, count: int) -> Forecast:
     return Forecast(forecast.p_correct[:count], forecast.mu[:count], forecast.sigma[:count])
 
 
-def academics(batch: Sequence[Accepted[Academic]], users: Users, now: datetime) -> Outcome:
+def academics(batch: Sequence[Accepted[Academic]], users: Users, models: RiskModels, now: datetime) -> Outcome:
     """
     Fold academic events into the weekly steps of their users, and score the risk after each.
 
     Args:
         batch: In the order of their partitions' offsets.
         users: Every user of the batch.
+        models: What scores, and what is kept of enrolments.
         now: Stamped on what is produced.
     """
     records = users.academics.copy()
-    messages: list[Message] = []
-    repeated = 0
+    fresh: list[Accepted[Academic]] = []
+    after: list[academic.Records] = []
     for accepted in batch:
         row = users.row[accepted.event.user_id]
         if academic.has_seen(records[row], accepted.event, accepted.record.offset):
             records[row]["seen"] = max(int(records[row]["seen"]), accepted.record.offset)
-            repeated += 1
             continue
-        records[row] = academic.fold(records[row], accepted.event, accepted.record.offset)
-        at = np.array([accepted.event.timestamp.timestamp()])
-        risks = risk.score(users.learners[row : row + 1], records[row : row + 1], at)
-        messages += emission.risk_predictions([(accepted.record, accepted.event)], risks, "academics", now)
-    return replace(nothing(replace(users, academics=records)), messages=messages, repeated=repeated)
+        records[row] = academic.fold(records[row], accepted.event, accepted.record.offset, models.kept)
+        fresh.append(accepted)
+        after.append(records[row].copy())
+    outcome = replace(nothing(replace(users, academics=records)), repeated=len(batch) - len(fresh))
+    if not fresh:
+        return outcome
+    learners = users.learners[[users.row[a.event.user_id] for a in fresh]]
+    school = np.array(after, academic.DTYPE)
+    as_of = np.maximum(school["last_at"], learners["last_at"])
+    scored, judged = _scored(fresh, learners, school, as_of, models)
+    messages = emission.risk_predictions(scored, "academics", now)
+    messages += emission.risk_outcomes(
+        [(a.record, a.event) for a, record in zip(fresh, after, strict=True) if _is_label(a.event, record)]
+    )
+    return _with_risks(outcome, judged, messages)
+
+
+def _is_label(event: Academic, record: academic.Records) -> TypeGuard[OutcomeRecorded | RiskLabelled]:
+    """Return whether an event says what became of the user in the present course."""
+    if isinstance(event, OutcomeRecorded):
+        return academic.is_of_course(record, event.course_id)
+    return isinstance(event, RiskLabelled)
 
 
 def reply(request: PredictionRequest, record: learner.Records, models: Models, now: datetime) -> Message:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.models.features import Questions
+from stream.models.weekly import Seen
 from stream.state.learner import Answers, Remembered
 
 Clock = Callable[[], datetime]
@@ -161,6 +162,74 @@ class Predictor(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Risks:
+    """
+    Risks of users, and what they are made of, one row a user.
+
+    Attributes:
+        score: In [0, 1], calibrated, float32 `(N,)`.
+        factors: Names of what may have moved the score, `F` of them: features of the steps, fields of the enrolment.
+        contributions: Log odds that each adds against its neutral value, float32 `(N, F)`.
+        values: What each is now, NaN where it is no number or not known, float32 `(N, F)`.
+    """
+
+    score: NDArray[np.float32]
+    factors: tuple[str, ...]
+    contributions: NDArray[np.float32]
+    values: NDArray[np.float32]
+
+    def strongest(self, count: int, least: float) -> list[list[tuple[str, float, float]]]:
+        """
+        Return the name, contribution and value of each user's strongest factors, the strongest first.
+
+        Args:
+            count: Factors, at most.
+            least: Size of a contribution below which a factor is not worth naming.
+        """
+        order = (-np.abs(self.contributions)).argsort(axis=1, kind="stable")[:, :count]
+        sizes = np.take_along_axis(self.contributions, order, axis=1).astype(np.float64).tolist()
+        values = np.take_along_axis(self.values, order, axis=1).astype(np.float64).tolist()
+        return [
+            [(self.factors[f], size, value) for f, size, value in zip(*of_user, strict=True) if abs(size) >= least]
+            for of_user in zip(order.tolist(), sizes, values, strict=True)
+        ]
+
+    def take(self, rows: NDArray[np.integer]) -> "Risks":
+        """Return the risks of some of the users."""
+        return Risks(self.score[rows], self.factors, self.contributions[rows], self.values[rows])
+
+    def replaced(self, rows: NDArray[np.integer], by: "Risks") -> "Risks":
+        """Return the same risks, with others for some of the rows; what another model's factors are called is added."""
+        factors = tuple(dict.fromkeys((*self.factors, *by.factors)))
+        columns = np.array([factors.index(name) for name in by.factors])
+        score = self.score.copy()
+        score[rows] = by.score
+        N, F = self.contributions.shape
+        contributions = np.zeros((N, len(factors)), np.float32)
+        values = np.full((N, len(factors)), np.nan, np.float32)
+        contributions[:, :F], values[:, :F] = self.contributions, self.values
+        contributions[rows], values[rows] = 0, np.nan
+        contributions[rows[:, None], columns], values[rows[:, None], columns] = by.contributions, by.values
+        return Risks(score, factors, contributions, values)
+
+
+class RiskModel(Protocol):
+    """Scores users by their weekly steps; holds weights and no state."""
+
+    @property
+    def identity(self) -> Identity:
+        """Which model it is."""
+
+    def score(self, seen: Seen) -> Risks:
+        """
+        Return the risks of users.
+
+        Raises:
+            InferenceError: If the model failed, or gave numbers that are not finite.
+        """
+
+
 class Outbox(Protocol):
     """Takes messages to Kafka; `flush` is the moment at which they are safe."""
 
@@ -202,6 +271,18 @@ class Telemetry(Protocol):
     def fell_back(self, count: int) -> None:
         """Count answers that the fallback had to predict because the model failed."""
 
+    def risks(self, scores: NDArray[np.float32]) -> None:
+        """Count risks that were said and confirmed, by category."""
+
+    def risk_fell_back(self, count: int) -> None:
+        """Count risks that the fallback had to score because the model failed."""
+
+    def week_closed(self) -> None:
+        """Count a week whose closing has begun."""
+
+    def closing(self, waiting: int) -> None:
+        """Record how many users wait for a week to be closed."""
+
     def latency(self, seconds: NDArray[np.float64]) -> None:
         """Record the time from an event's Kafka timestamp to its confirmed predictions."""
 
@@ -217,17 +298,17 @@ class Telemetry(Protocol):
     ) -> None:
         """Record outcomes beside what had been said of them; NaN where a challenger said nothing."""
 
-    def model(self, version: int) -> None:
-        """Record which version serves; 0 is the fallback."""
+    def model(self, name: str, version: int) -> None:
+        """Record which version of a model serves; 0 is the fallback."""
 
-    def challenger(self, version: int) -> None:
-        """Record which version is on trial; 0 is none."""
+    def challenger(self, name: str, version: int) -> None:
+        """Record which version of a model is on trial; 0 is none."""
 
-    def swapped(self) -> None:
-        """Count a swap."""
+    def swapped(self, name: str) -> None:
+        """Count a swap of a model."""
 
-    def refused(self) -> None:
-        """Count a model that was kept out."""
+    def refused(self, name: str) -> None:
+        """Count a version of a model that was kept out."""
 
     def failed(self, part: str) -> None:
         """Count a failure of a part that the worker goes on without, for instance `redis`."""

@@ -4,11 +4,37 @@ Every setting, read once at the entry from `STREAM_*` variables.
 Functions take the values that they need, never the whole of it; only composition roots do.
 """
 
+import re
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SENSITIVE = (
+    "gender", "sex", "disab", "depriv", "imd", "age", "birth", "dob", "ethnic", "race", "religion", "nation",
+    "orientation", "marital", "income", "health",
+)  # fmt: skip
+"""Words, and beginnings of words, in the names of fields about a person."""
+
+
+def is_sensitive(field: str) -> bool:
+    """Return whether a field's name says that it is about a person: `gender`, `age_band`, `imd-band`, `ageBand`."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", field)
+    words = re.split(r"[^a-z]+", f"{field} {parted}".lower())
+    return any(
+        word == known or (len(known) > _SHORT and word.startswith(known)) for word in words for known in SENSITIVE
+    )
+
+
+_SHORT = 3
+"""Letters up to which a word must be the whole: `agenda` is nothing about age."""
+
+_OURS = ("course", "course_day", "enrolled_before")
+"""What is known of every enrolment; `context` cannot have fields of these names beside it."""
+
+_MOST_FIELDS = 7
+"""Texts that an enrolment keeps beside its course (`stream.state.academic.FACTS`); any field may be one."""
 
 
 class Settings(BaseSettings):
@@ -101,6 +127,28 @@ class Settings(BaseSettings):
         3, ge=0, le=16, description="topics met last that a prediction covers besides the event's own"
     )
 
+    risk_features: str = Field(
+        "education,attempts,credits,module,presentation",
+        description="fields of an enrolment that the risk model may see, joined by commas; others are not even kept",
+    )
+    risk_slices: str = Field(
+        "",
+        description="fields of an enrolment by which fairness is watched, joined by commas; no features, unless "
+        "STREAM_RISK_SENSITIVE lets them be both",
+    )
+    risk_sensitive: bool = Field(
+        False,
+        description="whether STREAM_RISK_FEATURES may name fields about a person, such as gender, disability or age",
+    )
+
+    future_hours: float = Field(
+        24.0,
+        gt=0,
+        le=8_760,
+        description="hours that an event may be ahead of its Kafka timestamp: an academic one beyond is a dead letter, "
+        "and none moves the clock that closes weeks any further",
+    )
+
     redis_url: SecretStr | None = Field(
         None, description="Redis for the latest predictions, `redis://host:port/db`; unset: none"
     )
@@ -151,7 +199,10 @@ class Settings(BaseSettings):
     )
     update_seconds: float = Field(8.0, ge=0.1, le=3_600, description="seconds of training in one update, at most")
     update_answers: int = Field(
-        100_000, ge=100, le=10_000_000, description="answers that one update learns from, at most"
+        100_000,
+        ge=100,
+        le=10_000_000,
+        description="answers that one update learns from, at most; of risk, weeks of users",
     )
     update_memory_mb: int = Field(
         4_096, ge=512, le=1_048_576, description="memory of an update's process, MiB; above it, the update is ended"
@@ -166,6 +217,12 @@ class Settings(BaseSettings):
     step_budget_ms: float = Field(
         50.0, gt=0, le=10_000, description="milliseconds that a candidate's step of 500 users may take"
     )
+    risk_step_budget_ms: float = Field(
+        400.0,
+        gt=0,
+        le=10_000,
+        description="milliseconds that a risk candidate may take to score 500 users, factors too",
+    )
     challenger_share: float = Field(
         0.0, ge=0, le=1, description="share of users whom a candidate serves while it is on trial; 0: it only predicts"
     )
@@ -175,8 +232,28 @@ class Settings(BaseSettings):
     rollback_margin: float = Field(
         0.05, gt=0, le=10, description="nats by which live log loss may worsen in that window"
     )
+    risk_learn_every: int = Field(
+        2_000,
+        ge=1,
+        le=10_000_000,
+        description="weeks of users whose outcome has become known between two updates of the risk model",
+    )
+    risk_learn_from: int = Field(
+        2_000, ge=1, le=10_000_000, description="such weeks before the first update of the risk model"
+    )
+    risk_learning_rate: float = Field(
+        1e-4, gt=0, le=1, description="Adam's learning rate where an update of the risk model goes on from what serves"
+    )
+    risk_examples: Path = Field(
+        Path("risk-examples.sqlite"),
+        description="file in which the trainer keeps weeks of users until it is known what became of them; as large as "
+        "STREAM_BUFFER_USERS and STREAM_BUFFER_BYTES allow",
+    )
     watch_window: int = Field(
-        2_000, ge=200, le=1_000_000, description="answers over which the trainer's live quality and drift go"
+        2_000,
+        ge=200,
+        le=1_000_000,
+        description="answers over which the trainer's live quality and drift go; of risk, weeks of users",
     )
     buffer: Path = Field(Path("buffer.sqlite"), description="file of the trainer's replay buffer")
     buffer_users: int = Field(20_000, ge=10, le=50_000_000, description="users whom the buffer keeps, at most")
@@ -217,6 +294,56 @@ class Settings(BaseSettings):
         if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("expected a URL such as redis://127.0.0.1:6379/0")
         return url
+
+    @field_validator("risk_features", "risk_slices")
+    @classmethod
+    def _are_fields(cls, names: str) -> str:
+        return ",".join(name.strip() for name in names.split(",") if name.strip())
+
+    @model_validator(mode="after")
+    def _no_sensitive_features(self) -> "Settings":
+        found = sorted(field for field in self.risk_feature_fields if is_sensitive(field))
+        if found and not self.risk_sensitive:
+            raise ValueError(
+                f"STREAM_RISK_FEATURES: expected no field about a person, found {', '.join(found)}; watch fairness by "
+                "it in STREAM_RISK_SLICES, or set STREAM_RISK_SENSITIVE=true if it is lawful where you are"
+            )
+        both = self.risk_feature_fields & self.risk_slice_fields
+        if both and not self.risk_sensitive:
+            raise ValueError(
+                f"STREAM_RISK_SLICES: expected no features of the risk model, found {', '.join(sorted(both))}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fit_an_enrolment(self) -> "Settings":
+        for name, fields in (
+            ("STREAM_RISK_FEATURES", self.risk_feature_fields),
+            ("STREAM_RISK_SLICES", self.risk_slice_fields),
+        ):
+            ours = sorted(fields.intersection(_OURS))
+            if ours:
+                raise ValueError(
+                    f"{name}: expected fields of an enrolment's context, found {', '.join(ours)}, which the model sees "
+                    "in any case; leave it out"
+                )
+        both = self.risk_feature_fields | self.risk_slice_fields
+        if len(both) > _MOST_FIELDS:
+            raise ValueError(
+                f"STREAM_RISK_FEATURES and STREAM_RISK_SLICES: expected at most {_MOST_FIELDS} fields together, as an "
+                f"enrolment keeps no more, found {len(both)}: {', '.join(sorted(both))}; name fewer"
+            )
+        return self
+
+    @property
+    def risk_feature_fields(self) -> frozenset[str]:
+        """Fields of an enrolment that the risk model may see."""
+        return frozenset(self.risk_features.split(",")) - {""}
+
+    @property
+    def risk_slice_fields(self) -> frozenset[str]:
+        """Fields of an enrolment by which fairness is watched."""
+        return frozenset(self.risk_slices.split(",")) - {""}
 
     @model_validator(mode="after")
     def _agree(self) -> "Settings":

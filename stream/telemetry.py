@@ -4,13 +4,14 @@ Every metric, in one place, behind the `Telemetry` protocol: the core never sees
 Names are `stream_<what>_<unit>`, labels are bounded, and nothing tells of a single user.
 """
 
+import collections
 import logging
 import sys
 import threading
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from wsgiref.simple_server import WSGIServer
 
 import numpy as np
@@ -20,7 +21,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from schemas import Figures
+from schemas import Figures, risk_category
 from stream.errors import UserError
 from stream.models.quality import auc, log_losses
 
@@ -47,6 +48,18 @@ class Silent:
     def fell_back(self, count: int) -> None:
         """Do nothing."""
 
+    def risks(self, scores: NDArray[np.float32]) -> None:
+        """Do nothing."""
+
+    def risk_fell_back(self, count: int) -> None:
+        """Do nothing."""
+
+    def week_closed(self) -> None:
+        """Do nothing."""
+
+    def closing(self, waiting: int) -> None:
+        """Do nothing."""
+
     def latency(self, seconds: NDArray[np.float64]) -> None:
         """Do nothing."""
 
@@ -62,16 +75,16 @@ class Silent:
     ) -> None:
         """Do nothing."""
 
-    def model(self, version: int) -> None:
+    def model(self, name: str, version: int) -> None:
         """Do nothing."""
 
-    def challenger(self, version: int) -> None:
+    def challenger(self, name: str, version: int) -> None:
         """Do nothing."""
 
-    def swapped(self) -> None:
+    def swapped(self, name: str) -> None:
         """Do nothing."""
 
-    def refused(self) -> None:
+    def refused(self, name: str) -> None:
         """Do nothing."""
 
     def failed(self, part: str) -> None:
@@ -141,6 +154,12 @@ class Metrics:
         self._fallbacks = Counter(
             "stream_fallbacks_total", "Answers predicted by the fallback as the model failed.", **of
         )
+        self._risks = Counter("stream_risk_predictions_total", "Risks confirmed, by category.", ["category"], **of)
+        self._risk_fallbacks = Counter(
+            "stream_risk_fallbacks_total", "Risks scored by the fallback as the model failed.", **of
+        )
+        self._weeks = Counter("stream_closed_weeks_total", "Weeks whose closing has begun in this worker.", **of)
+        self._closing = Gauge("stream_closing_users", "Users who wait for a week to be closed.", **of)
         self._latency = Histogram(
             "stream_latency_seconds", "From an event's Kafka timestamp to its confirmed predictions.",
             buckets=LATENCY_BUCKETS_S, **of,
@@ -149,10 +168,10 @@ class Metrics:
             "stream_batch_events", "Events in a batch.", buckets=(1, 10, 50, 100, 200, 500, 1000, 5000), **of
         )
         self._batch_seconds = Histogram("stream_batch_seconds", "From a batch's arrival to its confirmation.", **of)
-        self._version = Gauge("stream_model_version", "The version that serves; 0 is the fallback.", **of)
-        self._challenger = Gauge("stream_challenger_version", "The version on trial; 0 is none.", **of)
-        self._swaps = Counter("stream_model_swaps_total", "Models that went live in this worker.", **of)
-        self._refused = Counter("stream_models_refused_total", "Models that were kept out.", **of)
+        self._version = Gauge("stream_model_version", "The version that serves; 0 is the fallback.", ["name"], **of)
+        self._challenger = Gauge("stream_challenger_version", "The version on trial; 0 is none.", ["name"], **of)
+        self._swaps = Counter("stream_model_swaps_total", "Models that went live in this worker.", ["name"], **of)
+        self._refused = Counter("stream_models_refused_total", "Models that were kept out.", ["name"], **of)
         self._failures = Counter(
             "stream_failures_total", "Failures that the worker goes on after, by part.", ["part"], **of
         )
@@ -191,6 +210,23 @@ class Metrics:
         """Count answers that the fallback had to predict."""
         self._fallbacks.inc(count)
 
+    def risks(self, scores: NDArray[np.float32]) -> None:
+        """Count risks that were said, by category."""
+        for category, count in collections.Counter(map(risk_category, scores.tolist())).items():
+            self._risks.labels(category).inc(count)
+
+    def risk_fell_back(self, count: int) -> None:
+        """Count risks that the fallback had to score."""
+        self._risk_fallbacks.inc(count)
+
+    def week_closed(self) -> None:
+        """Count a week whose closing has begun."""
+        self._weeks.inc()
+
+    def closing(self, waiting: int) -> None:
+        """Record how many users wait for a week to be closed."""
+        self._closing.set(waiting)
+
     def latency(self, seconds: NDArray[np.float64]) -> None:
         """Record the time from events to their confirmed predictions."""
         for value in seconds.tolist():
@@ -211,21 +247,23 @@ class Metrics:
         """Record outcomes beside what had been said of them."""
         self._quality.add(correct, p_correct, p_fallback, p_challenger)
 
-    def model(self, version: int) -> None:
-        """Record which version serves."""
-        self._version.set(version)
+    def model(self, name: str, version: int) -> None:
+        """Record which version of a model serves."""
+        self._version.labels(name).set(version)
+        for counter in (self._swaps, self._refused):  # from 0 on: a rise from nothing is none to Prometheus
+            counter.labels(name)
 
-    def challenger(self, version: int) -> None:
-        """Record which version is on trial."""
-        self._challenger.set(version)
+    def challenger(self, name: str, version: int) -> None:
+        """Record which version of a model is on trial."""
+        self._challenger.labels(name).set(version)
 
-    def swapped(self) -> None:
-        """Count a swap."""
-        self._swaps.inc()
+    def swapped(self, name: str) -> None:
+        """Count a swap of a model."""
+        self._swaps.labels(name).inc()
 
-    def refused(self) -> None:
-        """Count a model that was kept out."""
-        self._refused.inc()
+    def refused(self, name: str) -> None:
+        """Count a version of a model that was kept out."""
+        self._refused.labels(name).inc()
 
     def failed(self, part: str) -> None:
         """Count a failure of a part that the worker goes on without."""
@@ -304,7 +342,7 @@ class Quality(Protocol):
 
 
 class TrainerMetrics:
-    """The trainer's metrics."""
+    """The trainer's metrics; what becomes of one model is counted by its `ModelMetrics`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -313,73 +351,120 @@ class TrainerMetrics:
         self.buffered = Gauge("stream_trainer_buffered_answers", "Answers in the buffer.", **of)
         self.buffered_users = Gauge("stream_trainer_buffered_users", "Users in the buffer.", **of)
         self.buffered_bytes = Gauge("stream_trainer_buffered_bytes", "Bytes of the answers in the buffer.", **of)
-        self.updates = Counter("stream_trainer_updates_total", "Updates, by how they ended.", ["outcome"], **of)
-        self.update_seconds = Histogram(
-            "stream_trainer_update_seconds", "How long an update took.", buckets=(1, 2, 5, 10, 20, 60, 300), **of
-        )
+        self.risk_users = Gauge("stream_trainer_risk_users", "Users of whom weeks are kept.", **of)
+        self.risk_bytes = Gauge("stream_trainer_risk_bytes", "Bytes of these weeks.", **of)
+        self.risk_labelled = Counter("stream_trainer_risk_labelled_total", "Weeks of which it became known.", **of)
         self.corrections = Counter(
             "stream_trainer_corrections_total", "Corrections of answers, by outcome.", ["outcome"], **of
         )
         self.failures = Counter(
             "stream_trainer_failures_total", "Failures that the trainer goes on after, by part.", ["part"], **of
         )
-
-        self.version = Gauge("stream_trainer_champion_version", "The version announced; 0 is the fallback.", **of)
-        self.previous = Gauge("stream_trainer_previous_version", "What a rollback goes back to; 0: the fallback.", **of)
-        self.challenger = Gauge("stream_trainer_challenger_version", "The version on trial; 0: none.", **of)
-        self.trial_answers = Gauge("stream_trainer_trial_answers", "Answers of the trial so far.", **of)
-        self.trial_gain = Gauge("stream_trainer_trial_gain_nats", "Log loss that the challenger saves.", **of)
-        self.trial_needed = Gauge("stream_trainer_trial_needed_nats", "The gain that would be significant now.", **of)
-        self.gates = Counter("stream_trainer_gate_decisions_total", "Gate decisions, by outcome.", ["outcome"], **of)
-        self.promotions = Counter("stream_trainer_promotions_total", "Versions that went live.", **of)
-        self.rollbacks = Counter("stream_trainer_rollbacks_total", "Versions taken back by the trainer itself.", **of)
-        self.auc = Gauge("stream_trainer_gate_auc_ratio", "AUC at the latest gate.", ["model"], **of)
-        self.logloss = Gauge("stream_trainer_gate_logloss_nats", "Log loss at the latest gate.", ["model"], **of)
-        self.ece = Gauge("stream_trainer_gate_ece_ratio", "Calibration error at the latest gate.", ["model"], **of)
-        self.time_error = Gauge(
-            "stream_trainer_gate_time_error_seconds", "Mean error of times at the latest gate.", ["model"], **of
-        )
-
-        self.drifts = Counter("stream_trainer_drifts_total", "Drifts, by kind.", ["kind"], **of)
-        self.live_auc = Gauge("stream_trainer_live_auc_ratio", "AUC over the latest answers.", ["slice"], **of)
-        self.live_logloss = Gauge(
-            "stream_trainer_live_logloss_nats", "Log loss over the latest answers.", ["slice"], **of
-        )
-        self.live_ece = Gauge(
-            "stream_trainer_live_ece_ratio", "Calibration error over the latest answers.", ["slice"], **of
-        )
-        self.live_time_error = Gauge(
-            "stream_trainer_live_time_error_seconds", "Mean error of times over the latest answers.", ["slice"], **of
-        )
-        self._shown: dict[Gauge, set[str]] = {}
         for counter, labels in (
             (self.corrections, ("found", "missing")),
             (self.failures, ("store", "buffer", "child")),
-            (self.drifts, ("feature", "loss")),
         ):
             for label in labels:  # from 0 on: a rise from nothing is none to Prometheus
                 counter.labels(label)
 
+        one: Any = {"labelnames": ["name"], **of}
+        self.version = Gauge("stream_trainer_champion_version", "The version announced; 0 is the fallback.", **one)
+        self.previous = Gauge(
+            "stream_trainer_previous_version", "What a rollback goes back to; 0: the fallback.", **one
+        )
+        self.challenger = Gauge("stream_trainer_challenger_version", "The version on trial; 0: none.", **one)
+        self.trial_answers = Gauge("stream_trainer_trial_answers", "What the trial was judged by so far.", **one)
+        self.trial_gain = Gauge("stream_trainer_trial_gain_nats", "Log loss that the challenger saves.", **one)
+        self.trial_needed = Gauge("stream_trainer_trial_needed_nats", "The gain that would be significant now.", **one)
+        self.promotions = Counter("stream_trainer_promotions_total", "Versions that went live.", **one)
+        self.rollbacks = Counter("stream_trainer_rollbacks_total", "Versions taken back by the trainer itself.", **one)
+        self.update_seconds = Histogram(
+            "stream_trainer_update_seconds", "How long an update took.", buckets=(1, 2, 5, 10, 20, 60, 300), **one
+        )
+        self.updates = Counter("stream_trainer_updates_total", "Updates, by how they ended.", ["name", "outcome"], **of)
+        self.gates = Counter("stream_trainer_gate_decisions_total", "Gate decisions.", ["name", "outcome"], **of)
+        self.drifts = Counter("stream_trainer_drifts_total", "Drifts, by kind.", ["name", "kind"], **of)
+        self.at_gate = _figures("stream_trainer_gate", "at the latest gate", "model", _JUDGED, self.registry)
+        self.live = _figures(
+            "stream_trainer_live", "over the latest that was judged", "slice", _JUDGED | _ERRORS, self.registry
+        )
+
+    def of(self, name: str) -> "ModelMetrics":
+        """Return the metrics of one model's life."""
+        return ModelMetrics(self, name)
+
+
+_JUDGED: Final = {
+    "auc": ("auc_ratio", "AUC"),
+    "logloss": ("logloss_nats", "Log loss"),
+    "ece": ("ece_ratio", "Calibration error"),
+    "time_mae_seconds": ("time_error_seconds", "Mean error of times"),
+}
+_ERRORS: Final = {
+    "fpr": ("false_positive_ratio", "Of risk, those said to be at it among those who were not,"),
+    "fnr": ("false_negative_ratio", "Of risk, those not said to be at it among those who were,"),
+    "base_rate": ("base_ratio", "Of risk, those who were at it,"),
+    "mean_score": ("mean_score_ratio", "Of risk, mean score"),
+}
+"""By the field of `Figures`: the end of a metric's name, and what it is."""
+
+
+def _figures(
+    begin: str, when: str, label: str, what: Mapping[str, tuple[str, str]], registry: CollectorRegistry
+) -> dict[str, Gauge]:
+    """Return gauges of figures, by the field of `Figures`; each by the model's name and another label."""
+    return {
+        field: Gauge(f"{begin}_{end}", f"{meaning} {when}.", ["name", label], registry=registry)
+        for field, (end, meaning) in what.items()
+    }
+
+
+class ModelMetrics:
+    """
+    What the trainer counts of one model's life.
+
+    Args:
+        of: All of its metrics.
+        name: The model's.
+    """
+
+    def __init__(self, of: TrainerMetrics, name: str) -> None:
+        self._name = name
+        self.failures = of.failures
+        self.version, self.previous, self.challenger = (
+            gauge.labels(name) for gauge in (of.version, of.previous, of.challenger)
+        )
+        self.trial_answers, self.trial_gain, self.trial_needed = (
+            gauge.labels(name) for gauge in (of.trial_answers, of.trial_gain, of.trial_needed)
+        )
+        self.promotions, self.rollbacks = of.promotions.labels(name), of.rollbacks.labels(name)
+        self.update_seconds = of.update_seconds.labels(name)
+        self.updates, self.gates, self.drifts = (
+            partial(counter.labels, name) for counter in (of.updates, of.gates, of.drifts)
+        )
+        for kind in ("feature", "loss"):  # from 0 on: a rise from nothing is none to Prometheus
+            self.drifts(kind)
+        self._at_gate, self._live = of.at_gate, of.live
+        self._shown: dict[Gauge, set[str]] = {}
+
     def show(self, quality: Quality) -> None:
-        """Show how good predictions were over the latest answers; what there are no figures of goes away."""
-        live = (self.live_auc, self.live_logloss, self.live_ece, self.live_time_error)
+        """Show how good predictions were lately; what there are no figures of goes away."""
         versions = {f"version:{version}": figures for version, figures in quality.versions.items()}
-        self._set(live, {"all": quality.overall, "fallback": quality.fallback} | versions | dict(quality.slices))
+        self._set(self._live, {"all": quality.overall, "fallback": quality.fallback} | versions | dict(quality.slices))
 
     def show_gate(self, candidate: Figures, champion: Figures, fallback: Figures) -> None:
         """Show the figures of the latest gate."""
-        at_gate = (self.auc, self.logloss, self.ece, self.time_error)
-        self._set(at_gate, {"candidate": candidate, "champion": champion, "fallback": fallback})
+        self._set(self._at_gate, {"candidate": candidate, "champion": champion, "fallback": fallback})
 
-    def _set(self, gauges: tuple[Gauge, Gauge, Gauge, Gauge], found: Mapping[str, Figures]) -> None:
-        """Set the gauges of AUC, log loss, calibration and time to figures by label, and remove all other labels."""
-        for gauge, name in zip(gauges, ("auc", "logloss", "ece", "time_mae_seconds"), strict=True):
-            values = {label: getattr(figures, name) for label, figures in found.items()}
+    def _set(self, gauges: Mapping[str, Gauge], found: Mapping[str, Figures]) -> None:
+        """Set gauges to figures by label, and remove all other labels."""
+        for field, gauge in gauges.items():
+            values = {label: getattr(figures, field) for label, figures in found.items()}
             values = {label: value for label, value in values.items() if value is not None}
             for label in self._shown.get(gauge, set()) - values.keys():
-                gauge.remove(label)
+                gauge.remove(self._name, label)
             for label, value in values.items():
-                gauge.labels(label).set(value)
+                gauge.labels(self._name, label).set(value)
             self._shown[gauge] = set(values)
 
 

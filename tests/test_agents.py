@@ -2,7 +2,8 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import faust
@@ -10,16 +11,18 @@ import orjson
 import pytest
 
 from schemas import ItemParameters
+from stream import closing
 from stream.agents import academics, erasure, interactions, requests
-from stream.agents.control import Live
+from stream.agents.closing import Closing, EventTime
+from stream.agents.control import Live, Playing
 from stream.agents.desk import Desk
 from stream.app import ACADEMIC_LAYOUT, learner_layout
 from stream.errors import ControlError
 from stream.intake import Limits
 from stream.models.fallback import Fallback
 from stream.models.items import ItemTable
-from stream.pipeline import Models
-from stream.ports import Message, Record
+from stream.pipeline import Models, RiskModels
+from stream.ports import Message, Predictor, Record
 from stream.state import academic, codec, learner
 from stream.state.arrays import ArrayStore
 from stream.state.names import Names
@@ -29,8 +32,9 @@ from stream.transport.changelogs import Part
 from stream.transport.partitioner import Partitioner
 from stream.transport.settlement import Change, Work
 from tests import networks
+from tests.fakes import Counting as Failing
 from tests.fakes import PoisonedPredictor
-from tests.worlds import NOW, PREDICTIONS, moment
+from tests.worlds import NOW, PREDICTIONS, START, moment, risk_examples, risks
 
 PARTITIONS, REMEMBERED = 4, 5
 PARTITION_OF = Partitioner(PARTITIONS)
@@ -53,6 +57,11 @@ class FakeControl:
         """Hand over what has arrived."""
         live, self.live = self.live, None
         return live
+
+
+def live(desk: Desk, champion: Predictor, challenger: Predictor | None = None, share: float = 0.0) -> Live:
+    """Return what is to be live: a knowledge model, and the risk model that there is."""
+    return Live(Playing(champion, challenger, share), Playing(desk.models.risk.model))
 
 
 @dataclass
@@ -81,7 +90,7 @@ class Counting(Silent):
         """Remember it."""
         self.said.append(("dead", reason))
 
-    def model(self, version: int) -> None:
+    def model(self, name: str, version: int) -> None:
         """Remember it."""
         self.versions.append(version)
 
@@ -266,6 +275,33 @@ def test_an_academic_event_is_scored_and_kept(desk: Desk) -> None:
     assert desk.academics.get_records([b"u-1"])["events"].tolist() == [1]
 
 
+def test_an_academic_event_of_the_future_is_a_dead_letter(desk: Desk, told: Counting) -> None:
+    """Attendance of the next year changes no record and moves no clock."""
+    desk.limits = Limits(10_000, 1_000, future_s=86_400.0)
+    days = (NOW - START).days
+    work = academics.handle([grade(days + 1, "u-2"), grade(days + 3)], desk)
+    assert topics(work.outputs) == ["predictions.risk", "dead-letters"]
+    assert desk.academics.get_records([b"u-1"])["events"].tolist() == [0]
+    confirm(work)
+    assert ("dead", "from_the_future") in told.said
+    assert desk.event_time.newest([PARTITION_OF(b"u-1")]) == 0
+    assert desk.event_time.newest([PARTITION_OF(b"u-2")]) == NOW.timestamp()
+
+
+def test_facts_of_an_enrolment_are_named_before_they_are_kept(desk: Desk) -> None:
+    """Those that a setting names; once in each partition."""
+    desk.models = replace(desk.models, risk=RiskModels(features=frozenset({"education"})))
+    event = {
+        "type": "enrolment_recorded", "user_id": "u-1", "course_id": "c-1", "timestamp": moment(0),
+        "context": {"education": "A level", "gender": "female"},
+    }  # fmt: skip
+    work = academics.handle([record("academics", event, 0)], desk)
+    assert [change.key for change in work.ahead] == [b"course=c-1", b"education=A level"]
+    assert list(academics.handle([record("academics", event, 1)], desk).ahead) == []
+    work.undo()
+    assert list(academics.handle([record("academics", event, 0)], desk).ahead) != []
+
+
 def test_bad_events_are_dead_letters_and_the_rest_goes_on(desk: Desk, told: Counting) -> None:
     """What cannot be read, and what our own code cannot process, is kept and counted once it is safe."""
     desk.models = Models(
@@ -414,7 +450,7 @@ async def test_what_is_announced_serves_from_the_next_batch_on(desk: Desk, told:
     """Taken over between two batches only, counted once; before the control topics are read it waits."""
     control: Any = desk.control
     first = desk.models.predictor
-    control.live, control.is_caught_up = Live(desk.models.fallback), False
+    control.live, control.is_caught_up = live(desk, desk.models.fallback), False
     desk.refresh()
     assert desk.models.predictor is first
     control.is_caught_up = True
@@ -429,7 +465,7 @@ async def test_a_challenger_has_states_only_while_it_runs(desk: Desk) -> None:
     """They begin with the trial, go with an erased user, with what is undone, and with the trial's end."""
     control: Any = desk.control
     champion, on_trial = desk.models.predictor, networks.dkt(networks.random_model(), (), 5)
-    control.live = Live(champion, on_trial, 0.25)
+    control.live = live(desk, champion, on_trial, 0.25)
     desk.refresh()
     assert (desk.models.predictor, desk.models.challenger, desk.models.share) == (champion, on_trial, 0.25)
     confirm(interactions.handle([answer(0), answer(1, "u-2")], desk))
@@ -439,11 +475,341 @@ async def test_a_challenger_has_states_only_while_it_runs(desk: Desk) -> None:
     assert len(desk.beside) == 1
     interactions.handle([answer(2, "u-2")], desk).undo()
     assert len(desk.beside) == 0
-    control.live = Live(on_trial)
+    control.live = live(desk, on_trial)
     desk.refresh()
     assert desk.models.predictor is on_trial
     assert desk.models.challenger is None
     assert desk.beside is None
+
+
+# ----------------------------------------------------------------------------------------------------- weeks that close
+
+WEEK_S = 7 * 86_400.0
+LOOK_S = 1.0
+OFFSET_OF_NEXT_WEEK = int(WEEK_S / 60)
+"""An answer at this offset is a week later."""
+
+
+@dataclass
+class Weeks:
+    """A closing on a desk, the partitions that are ours, and a clock that tests turn."""
+
+    desk: Desk
+    owned: set[int] = field(default_factory=lambda: set(range(PARTITIONS)))
+    now: float = 0.0
+    lagging: set[tuple[str, int]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Begin with nothing known."""
+        self.closing = Closing(
+            self.desk, lambda: self.owned, lambda place: place not in self.lagging, "interactions", "academics",
+            lambda: self.now,
+        )  # fmt: skip
+
+    def works(self, most: int = 10_000, *, confirmed: bool = True) -> list[Work]:
+        """Return the work of so many turns at most, until nobody waits any more, all of it safe or none."""
+        works: list[Work] = []
+        while len(works) < most and (due_s := self.closing.due_s()) is not None:
+            if due_s == LOOK_S:  # nobody waits, but partitions lag
+                break
+            self.now += due_s
+            done = self.closing.turn()
+            if done is not None:
+                assert {partition for _, partition in done[1]} <= self.owned
+                works.append(done[0])
+                if confirmed:
+                    confirm(done[0])
+        return works
+
+
+def closed_users(works: Sequence[Work]) -> list[str]:
+    """Return the users of whom a closed week's prediction was made."""
+    return [m.key.decode() for work in works for m in work.outputs if m.topic == "predictions.risk"]
+
+
+def quiet(desk: Desk, count: int) -> list[str]:
+    """Have so many users answer once, and return them."""
+    users = [f"q-{number}" for number in range(count)]
+    confirm(interactions.handle([answer(1, user) for user in users], desk))
+    return users
+
+
+def move(desk: Desk, weeks: int = 1) -> None:
+    """Have event time move on by another user's answer."""
+    confirm(interactions.handle([answer(weeks * OFFSET_OF_NEXT_WEEK + 2, "mover")], desk))
+
+
+def test_a_week_that_is_over_is_closed_for_quiet_users(desk: Desk, told: Counting) -> None:
+    """Each once, whatever partition the clock was moved in; not for the one who came only after it."""
+    weeks = Weeks(desk)
+    users = quiet(desk, 100)
+    # The week before theirs is over too, and nobody was there.
+    assert closed_users(weeks.works()) == []
+    move(desk)
+    before = told.predictions["risk"]
+    works = weeks.works()
+    assert sorted(closed_users(works)) == sorted(users)
+    assert all(len(closed_users([work])) <= 32 for work in works)
+    assert told.predictions["risk"] == before + 100
+    assert {topic for work in works for topic in topics(work.outputs)} == {"predictions.risk", "training-examples"}
+    (change, *_) = works[0].changes
+    assert change.topic == "g-academics-changelog"
+    assert change.value == codec.encode_academics(desk.academics.get_records([change.key]))[0]
+    assert weeks.works() == []
+    move(desk)
+    assert weeks.works() == []
+
+
+def test_the_example_of_a_closed_week_names_the_enrolment(desk: Desk) -> None:
+    """What came with the enrolment, under the names that it came with, in the process that met it."""
+    desk.models = replace(desk.models, risk=RiskModels(features=frozenset({"education"}), slices=frozenset({"gender"})))
+    event = {
+        "type": "enrolment_recorded", "user_id": "u-1", "course_id": "c-1", "timestamp": moment(0),
+        "context": {"education": "A level", "gender": "female", "age": 19},
+    }  # fmt: skip
+    confirm(academics.handle([record("academics", event, 0)], desk))
+    weeks = Weeks(desk)
+    move(desk)
+    messages = [message for work in weeks.works() for message in work.outputs]
+    (example,) = risk_examples(messages)
+    assert (example.user_id, example.course_id, example.week) == ("u-1", "c-1", academic.week_of(START.timestamp()))
+    assert (example.context, example.slices) == ({"education": "A level"}, {"gender": "female"})
+
+
+def test_of_several_weeks_the_newest_is_closed(desk: Desk) -> None:
+    """Also where the closing of an older one has not come to its end."""
+    weeks = Weeks(desk)
+    users = quiet(desk, 100)
+    move(desk, 1)
+    begun = closed_users(weeks.works(1))
+    assert len(begun) == 32
+    move(desk, 5)
+    assert sorted(closed_users(weeks.works())) == sorted([*users, "mover"])
+    newest = desk.academics.get_records([user.encode() for user in users])["closed"]
+    assert set(newest.tolist()) == {academic.week_of(START.timestamp()) + 4}
+
+
+def test_a_restart_goes_on_where_it_was(desk: Desk) -> None:
+    """What the tables hold says who is left, and how far event time had come: nothing else is needed."""
+    users = quiet(desk, 100)
+    move(desk)
+    begun = closed_users(Weeks(desk).works(2))
+    desk.event_time = EventTime()
+    weeks = Weeks(desk)
+    assert weeks.works() == []
+    for topic, table in (("interactions", desk.learners), ("academics", desk.academics)):
+        for partition in range(PARTITIONS):
+            for _, records in table.of_partition(partition):
+                desk.recovered((topic, partition), records["last_at"])
+    left = closed_users(weeks.works())
+    assert len(begun) == 64
+    assert sorted(begun + left) == sorted(users)
+
+
+def test_a_moment_ahead_of_all_clocks_is_not_recovered(desk: Desk) -> None:
+    """Neither an answer of the next year nor what it leaves behind moves event time beyond Kafka's clock."""
+    desk.limits = Limits(10_000, 1_000, future_s=86_400.0)
+    confirm(interactions.handle([answer(1, timestamp="2030-01-01T00:00:00Z")], desk))
+    assert desk.learner("u-1")["answers"].tolist() == [1]
+    assert desk.event_time.newest(range(PARTITIONS)) == NOW.timestamp()
+    desk.event_time = EventTime()
+    desk.recovered(("interactions", PARTITION_OF(b"u-1")), desk.learner("u-1")["last_at"])
+    assert desk.event_time.newest(range(PARTITIONS)) == 0
+
+
+@pytest.mark.parametrize("kind", ["quiz_complete", "resource_view"])
+def test_a_wrong_year_does_not_stay_with_a_user(desk: Desk, kind: str) -> None:
+    """An interaction of 2099 counts at the latest moment that it may name, and the next day is the next day."""
+    desk.limits = Limits(10_000, 1_000, future_s=86_400.0)
+    latest = NOW.timestamp() + 86_400.0
+    wrong = interactions.handle([answer(1, type=kind, timestamp="2099-06-01T00:00:00Z")], desk)
+    record = desk.learner("u-1")
+    assert record["last_at"].tolist() == [latest]
+    assert record["risk_day"].tolist() == [latest // 86_400]
+    assert record["active_week"].tolist() == [academic.week_of(latest)]
+    (said,) = risks(wrong.outputs)
+    assert said.as_of is not None
+    assert said.as_of.timestamp() == latest
+    assert all(b"2099" not in message.value for message in wrong.outputs)
+    later = NOW + timedelta(days=3)
+    event = orjson.loads(answer(2).value or b"") | {"timestamp": later.isoformat()}
+    after = interactions.handle([answer(2)._replace(value=orjson.dumps(event), timestamp_s=later.timestamp())], desk)
+    assert [risk.as_of for risk in risks(after.outputs)] == [later]
+    assert desk.learner("u-1")["last_at"].tolist() == [later.timestamp()]
+
+
+def test_event_time_goes_by_the_earliest_of_the_clocks(desk: Desk) -> None:
+    """A client's that is fast, a producer's that is wrong: neither closes a week before it is over."""
+    desk.limits = Limits(10_000, 1_000, future_s=86_400.0)
+    now = NOW.timestamp()
+    fast = (NOW + timedelta(hours=20)).isoformat()
+    place = PARTITION_OF(b"u-1")
+
+    def reached(offset: int, timestamp_s: float, timestamp: str) -> float:
+        interactions.handle([answer(offset, timestamp=timestamp)._replace(timestamp_s=timestamp_s)], desk)
+        return desk.event_time.newest([place])
+
+    assert reached(1, 0.0, moment(60)) == 0  # of no known moment
+    assert reached(2, now, moment(60)) == START.timestamp() + 60
+    assert reached(3, now - 5, fast) == now - 5
+    assert reached(4, now + 400 * 86_400, "2027-03-01T00:00:00Z") == now + 86_400
+    assert desk.event_time.of(("interactions", place)) == now + 86_400
+    assert desk.event_time.of(("academics", place)) == 0
+
+
+def test_no_week_closes_ahead_of_events_that_have_yet_to_be_read(desk: Desk) -> None:
+    """Of a partition with a backlog its own time counts; of one that is quiet and read to its end, the newest."""
+    users = quiet(desk, 100)
+    of = {user: PARTITION_OF(user.encode()) for user in users}
+    behind = next(p for p in range(PARTITIONS) if p != PARTITION_OF(b"mover"))
+    late = [user for user in users if of[user] == behind]
+    weeks = Weeks(desk, lagging={("interactions", behind)})
+    move(desk, 3)
+    assert sorted(closed_users(weeks.works())) == sorted(set(users) - set(late))
+    # It is looked again, though nothing comes.
+    assert weeks.closing.due_s() == LOOK_S
+    # Its own events show the end of their first week: that one closes, and no later one.
+    confirm(interactions.handle([answer(OFFSET_OF_NEXT_WEEK + 5, late[0])], desk))
+    assert sorted(closed_users(weeks.works())) == sorted(late)
+    first = academic.week_of(START.timestamp())
+    assert set(desk.academics.get_records([user.encode() for user in late])["closed"].tolist()) == {first}
+    weeks.lagging.clear()
+    assert sorted(closed_users(weeks.works())) == sorted(late)
+    assert set(desk.academics.get_records([user.encode() for user in users])["closed"].tolist()) == {first + 2}
+    assert weeks.closing.due_s() is None
+
+
+def test_both_topics_of_a_partition_have_to_be_read(desk: Desk) -> None:
+    """Answers that are read ahead of the lectures of the same weeks close none of them."""
+    quiet(desk, 20)
+    partitions = range(PARTITIONS)
+    weeks = Weeks(desk, lagging={("academics", partition) for partition in partitions})
+    move(desk, 3)
+    assert closed_users(weeks.works()) == []
+    for partition in partitions:
+        desk.event_time.reach(("academics", partition), START.timestamp() + WEEK_S)
+    assert len(closed_users(weeks.works())) == 20
+    assert weeks.closing.due_s() == LOOK_S
+
+
+def test_users_of_different_weeks_are_closed_in_turns_of_their_own(desk: Desk) -> None:
+    """Each for the week that is over in his partition, though all of them wait."""
+    users = quiet(desk, 60)
+    behind = {p for p in range(PARTITIONS) if p != PARTITION_OF(b"mover")}
+    weeks = Weeks(desk, lagging={("interactions", partition) for partition in behind})
+    move(desk, 3)
+    for partition in behind:
+        desk.event_time.reach(("interactions", partition), START.timestamp() + WEEK_S)
+    works = weeks.works()
+    assert sorted(closed_users(works)) == sorted(users)
+    first = academic.week_of(START.timestamp())
+    assert {
+        (PARTITION_OF(example.user_id.encode()) in behind, example.week)
+        for work in works
+        for example in risk_examples(work.outputs)
+    } == {(True, first), (False, first + 2)}
+    assert all(len({example.week for example in risk_examples(work.outputs)}) == 1 for work in works)
+
+
+def test_what_is_undone_is_closed_again(desk: Desk) -> None:
+    """The records as before, and the users among those who wait, with the same work."""
+    users = quiet(desk, 60)
+    weeks = Weeks(desk)
+    move(desk)
+    before = tables(desk, *users)
+    works = weeks.works(2, confirmed=False)
+    for work in reversed(works):
+        work.undo()
+    assert tables(desk, *users) == before
+    again = weeks.works()
+    assert [m for work in again for m in work.outputs] == [m for work in works for m in work.outputs]
+
+
+def test_users_of_a_lost_partition_are_not_taken_up_again(desk: Desk) -> None:
+    """What is undone because a partition has gone is the next owner's; what waits twice is closed once."""
+    users = quiet(desk, 100)
+    weeks = Weeks(desk)
+    move(desk)
+    works = weeks.works(2, confirmed=False)
+    weeks.owned = {0, 1}
+    weeks.closing.due_s()
+    for work in reversed(works):
+        work.undo()
+    closed = closed_users(weeks.works())
+    assert sorted(closed) == sorted(user for user in users if PARTITION_OF(user.encode()) in {0, 1})
+
+
+def test_what_is_undone_when_the_next_week_is_over_is_closed_once(desk: Desk) -> None:
+    """Found for the new week, and waiting again from the old one."""
+    users = quiet(desk, 40)
+    weeks = Weeks(desk)
+    move(desk)
+    works = weeks.works(1, confirmed=False)
+    move(desk, 2)
+    weeks.closing.due_s()
+    while weeks.closing._scans:
+        assert weeks.closing.turn() is None
+    works[0].undo()
+    assert sorted(closed_users(weeks.works())) == sorted([*users, "mover"])
+
+
+def test_of_equal_records_the_one_that_is_closed_further_stays() -> None:
+    """Written by a worker that no longer owned the partition, an older one comes behind it on the changelog."""
+    older, newer = (academic.new_academics(1) for _ in range(2))
+    newer["closed"] = 7
+    table = ArrayStore(ACADEMIC_LAYOUT)
+    values = [codec.encode_academics(each)[0] for each in (newer, older)]
+    assert table.restore(0, [b"u", b"u"], values) == [b"u"]
+    assert table.gather([b"u"])["closed"].tolist() == [7]
+
+
+def test_no_more_is_begun_than_can_be_made_safe(desk: Desk) -> None:
+    """While works are on their way nobody else's turn comes; it is asked for again after a moment."""
+    quiet(desk, 300)
+    weeks = Weeks(desk)
+    move(desk)
+    works = weeks.works(8, confirmed=False)
+    assert weeks.closing.due_s() == pytest.approx(0.024)
+    weeks.now += 1
+    assert weeks.closing.due_s() == pytest.approx(0.024)
+    confirm(works[0])
+    assert weeks.closing.due_s() == 0
+
+
+def test_only_our_partitions_are_closed(desk: Desk) -> None:
+    """What goes to another worker is left to it, what comes to us is looked at from the beginning."""
+    users = quiet(desk, 200)
+    of = {user: PARTITION_OF(user.encode()) for user in users}
+    weeks = Weeks(desk, {0, 1})
+    desk.event_time.reach(("interactions", 0), START.timestamp() + WEEK_S)
+    begun = closed_users(weeks.works(1))
+    # The week stays over, though the partition that has shown it is another worker's.
+    weeks.owned = {1, 2}
+    rest = closed_users(weeks.works())
+    weeks.owned = {0, 1, 2, 3}
+    last = closed_users(weeks.works())
+    assert {of[user] for user in begun} <= {0, 1}
+    assert {of[user] for user in rest} <= {1, 2}
+    assert 2 in {of[user] for user in rest}
+    assert sorted(begun + rest + last) == sorted(users)
+
+
+def test_one_bad_record_keeps_nobody_else_from_being_closed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user over whose record our own code raises is left out and counted."""
+    real = closing.close
+
+    def close(week: Any, user_ids: Sequence[str], *rest: Any) -> Any:
+        if "q-7" in user_ids:
+            raise ZeroDivisionError("a defect of ours")
+        return real(week, user_ids, *rest)
+
+    monkeypatch.setattr("stream.agents.closing.closing.close", close)
+    telemetry: Any = Failing()
+    desk.telemetry = telemetry
+    users = quiet(desk, 50)
+    move(desk)
+    assert sorted(closed_users(Weeks(desk).works())) == sorted({*users} - {"q-7"})
+    assert telemetry.failures == ["closing"]
 
 
 async def test_control_topics_that_fail_end_the_worker(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

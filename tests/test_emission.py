@@ -17,7 +17,20 @@ from stream.models.features import COUNT
 from stream.models.items import question
 from stream.ports import Forecast, Message, Record
 from tests import laws, networks
-from tests.worlds import NOW, Core, check, correctness, examples, interaction, placed, risks, times
+from tests.worlds import (
+    NOW,
+    Core,
+    check,
+    correctness,
+    ended,
+    examples,
+    grade,
+    interaction,
+    placed,
+    placed_academics,
+    risks,
+    times,
+)
 
 
 def forecast(mu: float, sigma: float, p: float = 0.5) -> Forecast:
@@ -126,6 +139,23 @@ def test_risk_is_marked_as_the_fallback_that_it_is() -> None:
     assert risk.fallback
     assert (risk.model.name, risk.model.version, risk.model.variant) == ("risk", 0, "fallback")
     assert risk.prediction_id == emission.prediction_id(risk.source.event_id, "risk")
+
+
+def test_an_outcome_and_a_label_go_to_the_trainer() -> None:
+    """How a course ended, or what an adviser says, under an id of its own and with its place."""
+    core = Core()
+    label = grade(at_s=60, type="risk_labelled", score=0.9, event_id="l-1")
+    outcome = core.feed_academics(placed_academics([ended(0, "withdrawn", event_id="o-1"), label]))
+    check(outcome.messages)
+    of_topic = [json.loads(m.value) for m in outcome.messages if m.topic == "training-examples"]
+    assert [(o["type"], o["event_id"], o["outcome"], o["score"]) for o in of_topic] == [
+        ("risk_outcome", "o-1", "withdrawn", None), ("risk_outcome", "l-1", None, 0.9),
+    ]  # fmt: skip
+    assert [o["example_id"] for o in of_topic] == [
+        emission.prediction_id(id_, "risk_outcome") for id_ in ("o-1", "l-1")
+    ]
+    assert [o["source"]["offset"] for o in of_topic] == [0, 1]
+    assert len(risks(outcome.messages)) == len(outcome.risk_scores) == 2
 
 
 @given(event_id=st.text(min_size=1, max_size=80), kind=st.sampled_from(("correctness", "time", "example")))

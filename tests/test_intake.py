@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import DeadLetter, Interaction, decode_academic, decode_interaction
-from stream.intake import Accepted, Dead, Limits, dead_letter, read
+from stream.intake import Accepted, Dead, Limits, dead_letter, moments_of, of_the_present, read
 from stream.ports import Record
 from tests.worlds import NOW
 
@@ -194,3 +195,36 @@ def test_any_bytes_are_accepted_or_put_aside(content: bytes, key: bytes | None) 
     assert len(accepted) + len(dead) == 1
     for found in dead:
         DeadLetter.model_validate_json(dead_letter(found, LIMITS, NOW).value)
+
+
+def test_an_interaction_of_the_future_is_brought_back() -> None:
+    """To the latest moment that its record lets it name, all else as it was; others stay the same objects."""
+    limits = Limits(10_000, 100, future_s=86_400.0)
+    moment = datetime(2026, 1, 31, 9, 30, tzinfo=UTC).timestamp()
+    kafka = [moment, moment - 86_401.0, 0.0]
+    accepted, _ = take(*(record(value(), offset, timestamp_s=at) for offset, at in enumerate(kafka)))
+    timely, moments = moments_of(accepted, limits)
+    assert moments == [moment, moment - 1, moment]
+    assert [each.event.timestamp.timestamp() for each in timely] == moments
+    assert (timely[0], timely[2]) == (accepted[0], accepted[2])
+    before, after = accepted[1].event, timely[1].event
+    assert after.event_id == before.event_id
+    assert after.model_dump(exclude={"timestamp"}) == before.model_dump(exclude={"timestamp"})
+
+
+def test_an_event_of_the_future_is_a_dead_letter() -> None:
+    """Ahead of its record's Kafka timestamp by more than the limit; where that is not known, nothing can be said."""
+    limits = Limits(10_000, 100, future_s=86_400.0)
+    moment = datetime(2026, 1, 31, 9, 30, tzinfo=UTC).timestamp()
+    kafka = [moment, moment - 86_400.0, moment - 86_401.0, moment - 400 * 86_400.0, 0.0, -1.0]
+    accepted, _ = take(*(record(value(), offset, timestamp_s=at) for offset, at in enumerate(kafka)))
+    present, dead = of_the_present(accepted, limits)
+    assert [each.record.offset for each in present] == [0, 1, 4, 5]
+    assert [(each.record.offset, each.reason) for each in dead] == [(2, "from_the_future"), (3, "from_the_future")]
+    assert dead[0].detail == (
+        "timestamp: expected at most 24 hours after the record's, 2026-01-30T09:29:59+00:00, found "
+        "2026-01-31T09:30:00+00:00; check the sender's year and clock (STREAM_FUTURE_HOURS)"
+    )
+    assert of_the_present(accepted, limits) == (present, dead)
+    assert of_the_present(accepted, LIMITS) == (accepted, [])
+    assert LIMITS.latest_at(accepted[0].record) == math.inf

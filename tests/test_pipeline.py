@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,15 +14,18 @@ from schemas import Interaction, ItemParameters, PredictionReply, PredictionRequ
 from stream import pipeline
 from stream.demo.simulator import SimulatorSettings, simulate
 from stream.intake import Accepted
+from stream.models import weekly
 from stream.models.dkt import Dkt
 from stream.models.items import ItemTable
+from stream.models.risk import LogisticRisk
 from stream.models.runtime import Graph
-from stream.pipeline import Outcome, Users
-from stream.ports import Message, Predictor
+from stream.pipeline import Outcome, RiskModels, Users
+from stream.ports import Message, Predictor, Risks
 from tests import networks
 from tests.fakes import FailingPredictor, PoisonedPredictor
 from tests.worlds import (
     NOW,
+    START,
     TOPIC_NAMES,
     Core,
     answers,
@@ -225,6 +229,30 @@ def test_risk_is_said_on_a_users_first_interaction_of_a_day() -> None:
     assert said == [first, [], first, [], first]
 
 
+def test_the_first_of_a_day_is_scored_as_all_stood_before_it() -> None:
+    """The answer that brings it is not in what the model sees: nothing is known of a user's first, its result least."""
+
+    class Watching(LogisticRisk):
+        """Keeps what it sees."""
+
+        def __init__(self) -> None:
+            self.seen: list[weekly.Seen] = []
+
+        def score(self, seen: weekly.Seen) -> Risks:
+            """Keep it."""
+            self.seen.append(seen)
+            return super().score(seen)
+
+    model, day, place = Watching(), 86_400.0, weekly.NAMES.index("success_rate")
+    core = Core(risk=RiskModels(model))
+    events = [interaction(), interaction(at_s=60, correct=False, item_id="i-2"), interaction(at_s=day, item_id="i-3")]
+    core.feed(placed(events))
+    first, second = (seen.steps[0, -1, place] for seen in model.seen)
+    assert np.isnan(first)
+    assert second == pytest.approx(0.5)
+    assert core.learner()["risk_day"] == (START.timestamp() + day) // day
+
+
 def test_a_late_event_begins_no_day() -> None:
     """An event of a day that lies behind brings no risk prediction."""
     core = Core()
@@ -259,8 +287,12 @@ def test_every_academic_event_is_answered_by_a_risk_prediction() -> None:
     assert {risk.reason for risk in said} == {"academics"}
     assert said[0].category == "Low"
     assert said[-1].category == "Critical"
-    assert said[-1].factors[0].feature == "absence_rate"
-    assert {factor.feature for factor in said[-1].factors} == {"absence_rate", "grade_mean", "incidents"}
+    factors = {factor.feature: factor for factor in said[-1].factors}
+    assert {"absent_rate", "grade_mean", "severity_recent"} <= factors.keys()
+    assert all(factors[name].contribution > 0 for name in ("absent_rate", "grade_mean", "severity_recent"))
+    assert factors["absent_rate"].value == 1
+    assert factors["severity_recent"].value == 4
+    assert [risk.as_of for risk in said] == sorted(event.timestamp for event in events)
 
 
 # ---------------------------------------------------------------------------------------- replays, crashes, batches
@@ -570,3 +602,20 @@ def test_item_parameters_move_predictions() -> None:
     )
     assert said[0].observed.p_before < 0.3
     assert said[1].observed.p_before == 0.5
+
+
+def test_an_outcome_of_another_course_labels_nothing() -> None:
+    """The trainer would take it for what became of the present course."""
+    core = Core()
+    outcome = core.feed_academics(
+        placed_academics(
+            [
+                grade(at_s=0, type="enrolment_recorded", score=None, course_id="a"),
+                grade(at_s=60, type="outcome_recorded", score=None, outcome="fail", course_id="b"),
+                grade(at_s=120, type="outcome_recorded", score=None, outcome="pass", course_id="a"),
+            ]
+        )
+    )
+    labels = [orjson.loads(m.value) for m in outcome.messages if m.topic == "training-examples"]
+    assert [label["outcome"] for label in labels] == ["pass"]
+    assert [risk.outcome for risk in risks(outcome.messages)] == [None, None, "pass"]

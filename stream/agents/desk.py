@@ -3,25 +3,32 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from schemas import Academic, Interaction
+from stream.agents.closing import EventTime
 from stream.agents.control import Control, Live
+from stream.closing import Closed
 from stream.errors import ControlError
 from stream.intake import Accepted, Dead, Limits, dead_letter
 from stream.pipeline import Models, Outcome, Users
-from stream.ports import Clock, Message, ReadModel, Telemetry
+from stream.ports import Clock, Message, Predictor, ReadModel, RiskModel, Telemetry
 from stream.state.arrays import Records, Rows
 from stream.state.beside import new_states
 from stream.state.tables import NameTable, RecordTable
 from stream.transport.engine import stop_now
 from stream.transport.partitioner import Partitioner
+from stream.transport.progress import Place
 from stream.transport.settlement import Change, Work
 
 log = structlog.get_logger()
+
+Model = Predictor | RiskModel
 
 _POLL_S = 0.02
 
@@ -53,6 +60,7 @@ class Desk:
     rebuild_answers: int
     models: Models
     beside: Rows | None = None
+    event_time: EventTime = field(default_factory=EventTime)
 
     async def ready(self) -> None:
         """
@@ -87,15 +95,27 @@ class Desk:
             self._swap(live)
 
     def _swap(self, live: Live) -> None:
-        before, champion, challenger = self.models, live.champion, live.challenger
-        if challenger is not before.challenger:
-            self.beside = None if challenger is None else Rows(new_states(1, challenger.hidden_size))
-            self.telemetry.challenger(challenger.identity.version if challenger is not None else 0)
-        if champion is not before.predictor:
-            log.info("model.swapped", version=champion.identity.version, previous=before.predictor.identity.version)
-            self.telemetry.swapped()
-            self.telemetry.model(champion.identity.version)
-        self.models = replace(before, predictor=champion, challenger=challenger, share=live.share)
+        before, knowledge, risk = self.models, live.knowledge, live.risk
+        if knowledge.challenger is not before.challenger:
+            self.beside = (
+                None if knowledge.challenger is None else Rows(new_states(1, knowledge.challenger.hidden_size))
+            )
+        self._told_of(before.predictor, knowledge.champion, before.challenger, knowledge.challenger)
+        self._told_of(before.risk.model, risk.champion, before.risk.challenger, risk.challenger)
+        self.models = replace(
+            before, predictor=knowledge.champion, challenger=knowledge.challenger, share=knowledge.share,
+            risk=replace(before.risk, model=risk.champion, challenger=risk.challenger, share=risk.share),
+        )  # fmt: skip
+
+    def _told_of(self, before: Model, champion: Model, tried: Model | None, challenger: Model | None) -> None:
+        """Tell whoever counts of a model's swap, and of its trial's beginning or end."""
+        identity = champion.identity
+        if challenger is not tried:
+            self.telemetry.challenger(identity.name, challenger.identity.version if challenger is not None else 0)
+        if champion is not before:
+            log.info("model.swapped", model=identity.name, version=identity.version, previous=before.identity.version)
+            self.telemetry.swapped(identity.name)
+            self.telemetry.model(identity.name, identity.version)
 
     def users(self, accepted: Sequence[Accepted[Interaction]] | Sequence[Accepted[Academic]]) -> Users:
         """Return the states of the users of a batch."""
@@ -200,7 +220,55 @@ class Desk:
             log.error("challenger.failed", answers=outcome.unchallenged)
             self.telemetry.failed("challenger")
         self.telemetry.observed(outcome.correct, outcome.p_correct, outcome.p_fallback, outcome.p_challenger)
-        for message in outcome.messages:
+        self._scored(outcome.risk_scores, outcome.risk_fell_back, outcome.risk_unchallenged)
+        self._offer(outcome.messages)
+
+    def move_time(
+        self,
+        accepted: Sequence[Accepted[Interaction]] | Sequence[Accepted[Academic]],
+        moments: Sequence[float],
+        now: datetime,
+    ) -> None:
+        """
+        Let events move event time.
+
+        Args:
+            accepted: Of a batch.
+            moments: When each happened, seconds since the epoch.
+            now: By our own clock.
+        """
+        records = (each.record for each in accepted)
+        self.event_time.move(records, moments, now.timestamp() + self.limits.future_s)
+
+    def recovered(self, place: Place, last_at: NDArray[np.float64]) -> None:
+        """
+        Take note of how far event time had come in a partition.
+
+        Args:
+            place: The partition of a source topic, whose users' records have been recovered.
+            last_at: When they were last heard of, seconds since the epoch.
+        """
+        # Records keep events' own moments, up to the limit ahead of Kafka's clock: weeks must not close early by them.
+        known = last_at[last_at <= self.clock().timestamp()]
+        self.event_time.reach(place, float(known.max(initial=0.0)))
+
+    def closed(self, closed: Closed) -> None:
+        """Tell whoever counts, and the read model, of users for whom a week was closed."""
+        self.telemetry.predicted("risk", len(closed.scores))
+        self._scored(closed.scores, closed.fell_back, closed.unchallenged)
+        self._offer(closed.messages)
+
+    def _scored(self, scores: NDArray[np.float32], fell_back: int, unchallenged: int) -> None:
+        self.telemetry.risks(scores)
+        if fell_back:
+            log.error("inference.failed", risks=fell_back)
+            self.telemetry.risk_fell_back(fell_back)
+        if unchallenged:
+            log.error("challenger.failed", risks=unchallenged)
+            self.telemetry.failed("challenger")
+
+    def _offer(self, messages: Iterable[Message]) -> None:
+        for message in messages:
             kind = _READ_MODEL_KINDS.get(message.topic)
             if kind is not None:
                 self.read_model.offer(message.key.decode(), kind, message.value)

@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from schemas import Interaction, decode_interaction
 from stream import pipeline
 from stream.agents.desk import Desk
-from stream.intake import Accepted, read
+from stream.intake import Accepted, moments_of, read
 from stream.ports import Record
 from stream.transport.settlement import Change, Work
 
 
 def handle(records: list[Record], desk: Desk) -> Work:
     """Predict a batch of interactions and keep what was learned of their users."""
-    accepted, dead = read(records, decode_interaction, desk.partition_of, desk.limits)
+    readable, dead = read(records, decode_interaction, desk.partition_of, desk.limits)
+    accepted, moments = moments_of(readable, desk.limits)
     now = desk.clock()
+    desk.move_time(accepted, moments, now)
     before = desk.users(accepted)
     outcome = pipeline.survive(
         accepted,

@@ -13,8 +13,8 @@ import hashlib
 import io
 import zipfile
 import zlib
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas import Release
 from stream.errors import ArtifactError, InferenceError
-from stream.models import features
+from stream.models import features, risk_network, weekly
 from stream.models.dkt import INPUTS, OUTPUTS, Dkt
 from stream.models.onnx_file import check_model
+from stream.models.risk import RISK
+from stream.models.risk_network import RiskNetwork, Vocabulary
 from stream.models.runtime import Graph
 from stream.models.store import MANIFEST, Store
 from stream.ports import Identity
@@ -49,25 +51,71 @@ class Span(BaseModel):
     last_at: str | None = None
 
 
-class Manifest(BaseModel):
-    """What an artifact says of itself."""
+class RiskSpan(BaseModel):
+    """The training data of a risk model, in short."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    weeks: int
+    """Of users whose outcome is known."""
+    users: int
+    at_risk: float = Field(ge=0, le=1)
+    """Share of these users."""
+
+
+class _Manifest(BaseModel):
+    """What every artifact says of itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     format: Literal[2] = 2
     name: str
     version: int = Field(ge=1)
-    state_format: str
-    hidden_size: int
     feature_version: int
     features: tuple[str, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    skills: tuple[str, ...]
-    trained_on: Span
     recipe: dict[str, float]
     metrics: dict[str, float]
     files: dict[str, str]
     """SHA-256 of each other file, by name."""
+
+    @property
+    def expected_features(self) -> tuple[int, tuple[str, ...]]:
+        """The version and the names of the features that this worker makes."""
+        raise NotImplementedError
+
+
+class Manifest(_Manifest):
+    """What an artifact of a knowledge model says of itself."""
+
+    state_format: str
+    hidden_size: int
+    skills: tuple[str, ...]
+    trained_on: Span
+
+    @property
+    def expected_features(self) -> tuple[int, tuple[str, ...]]:
+        """The version and the names of the features that this worker makes."""
+        return features.VERSION, features.NAMES
+
+
+class RiskManifest(_Manifest):
+    """What an artifact of a risk model says of itself."""
+
+    facts: tuple[str, ...]
+    """Texts of enrolments that it knows, `field=text`."""
+    numbers: tuple[str, ...]
+    """Fields of enrolments whose values are numbers."""
+    serving: Literal["network", "boosting", "blend"]
+    trained_on: RiskSpan
+    state_format: Literal["none"] = "none"
+
+    @property
+    def expected_features(self) -> tuple[int, tuple[str, ...]]:
+        """The version and the names of the features that this worker makes."""
+        return weekly.VERSION, weekly.NAMES
+
+
+M = TypeVar("M", bound=_Manifest)
 
 
 def digest(content: bytes) -> str:
@@ -99,6 +147,32 @@ def load(
         ArtifactError: If anything is not as it should be; the message says what.
     """
     manifest = read_manifest(store, path, sha256)
+    graph, golden = _graph(store, path, manifest, max_bytes, precision)
+    dkt = Dkt(graph, Identity(manifest.name, manifest.version, variant, manifest.state_format), manifest.skills)
+    _check_golden(graph, golden, INPUTS, OUTPUTS)
+    return dkt
+
+
+def load_risk(
+    store: Store,
+    path: str,
+    *,
+    variant: Literal["champion", "challenger"],
+    sha256: str | None = None,
+    max_bytes: int = 67_108_864,
+    precision: Precision = "fp32",
+) -> RiskNetwork:
+    """Return the risk model of an artifact; arguments and errors as `load`."""
+    manifest = read_risk_manifest(store, path, sha256)
+    graph, golden = _graph(store, path, manifest, max_bytes, precision)
+    identity = Identity(manifest.name, manifest.version, variant, manifest.state_format)
+    network = RiskNetwork(graph, identity, Vocabulary(manifest.facts, manifest.numbers))
+    _check_golden(graph, golden, risk_network.INPUTS, risk_network.OUTPUTS)
+    return network
+
+
+def _graph(store: Store, path: str, manifest: _Manifest, max_bytes: int, precision: Precision) -> tuple[Graph, bytes]:
+    """Return the graph of an artifact in one of its forms, its operators checked, and its golden vectors."""
     is_small = precision == "int8" and MODEL_INT8 in manifest.files
     name, golden = (MODEL_INT8, GOLDEN_INT8) if is_small else (MODEL, GOLDEN)
     model = _read(store, path, name, manifest, max_bytes)
@@ -108,9 +182,7 @@ def load(
     except Exception as error:  # onnxruntime's classes share no base but Exception
         place = store.place(f"{path}/{name}")
         raise ArtifactError(f"{place}: expected a graph that onnxruntime loads, found: {error}") from error
-    dkt = Dkt(graph, Identity(manifest.name, manifest.version, variant, manifest.state_format), manifest.skills)
-    _check_golden(graph, _read(store, path, golden, manifest, max_bytes))
-    return dkt
+    return graph, _read(store, path, golden, manifest, max_bytes)
 
 
 def read_manifest(store: Store, path: str, sha256: str | None = None) -> Manifest:
@@ -120,10 +192,15 @@ def read_manifest(store: Store, path: str, sha256: str | None = None) -> Manifes
     Raises:
         ArtifactError: If it is absent, not of this form, has another digest, or was made for other features.
     """
-    return _read_manifest(store, path, sha256)[0]
+    return _read_manifest(store, path, sha256, Manifest)[0]
 
 
-def _read_manifest(store: Store, path: str, sha256: str | None) -> tuple[Manifest, str]:
+def read_risk_manifest(store: Store, path: str, sha256: str | None = None) -> RiskManifest:
+    """Return the manifest of a risk model; errors as `read_manifest`."""
+    return _read_manifest(store, path, sha256, RiskManifest)[0]
+
+
+def _read_manifest(store: Store, path: str, sha256: str | None, kind: type[M]) -> tuple[M, str]:
     """Return an artifact's manifest, and its digest."""
     place = store.place(f"{path}/{MANIFEST}")
     content = store.read(f"{path}/{MANIFEST}", _MANIFEST_MAX_BYTES)
@@ -131,12 +208,13 @@ def _read_manifest(store: Store, path: str, sha256: str | None) -> tuple[Manifes
     if sha256 is not None and found != sha256:
         raise ArtifactError(f"{place}: expected the announced digest {sha256}, found {found}")
     try:
-        manifest = Manifest.model_validate_json(content)
+        manifest = kind.model_validate_json(content)
     except ValidationError as error:
         raise ArtifactError(f"{place}: not a manifest: {error}") from error
-    if manifest.feature_version != features.VERSION or manifest.features != features.NAMES:
+    version, names = manifest.expected_features
+    if manifest.feature_version != version or manifest.features != names:
         raise ArtifactError(
-            f"{store.place(path)}: expected features of version {features.VERSION}, "
+            f"{store.place(path)}: expected features of version {version}, "
             f"found version {manifest.feature_version}; train it again"
         )
     return manifest, found
@@ -150,7 +228,8 @@ def release(store: Store, name: str, version: int) -> Release:
         ArtifactError: If it is not there, or is another version than its folder says.
     """
     path = store.folder_of(name, version)
-    manifest, sha256 = _read_manifest(store, path, None)
+    kind: type[Manifest | RiskManifest] = RiskManifest if name == RISK else Manifest
+    manifest, sha256 = _read_manifest(store, path, None, kind)
     if (manifest.name, manifest.version) != (name, version):
         raise ArtifactError(
             f"{store.place(path)}: expected {name} version {version}, found {manifest.name} {manifest.version}"
@@ -158,12 +237,12 @@ def release(store: Store, name: str, version: int) -> Release:
     return Release(version=version, sha256=sha256, path=path, state_format=manifest.state_format)
 
 
-def read_weights(store: Store, path: str, manifest: Manifest) -> dict[str, NDArray[np.float32]]:
+def read_weights(store: Store, path: str, manifest: _Manifest) -> dict[str, NDArray[np.float32]]:
     """Return an artifact's weights by name, for a warm start; raises `ArtifactError` like `load`."""
     return _arrays(_read(store, path, WEIGHTS, manifest, 1 << 31))
 
 
-def _read(store: Store, path: str, name: str, manifest: Manifest, max_bytes: int) -> bytes:
+def _read(store: Store, path: str, name: str, manifest: _Manifest, max_bytes: int) -> bytes:
     content = store.read(f"{path}/{name}", max_bytes)
     expected = manifest.files.get(name)
     if digest(content) != expected:
@@ -187,16 +266,16 @@ _NOT_ARRAYS = (ValueError, TypeError, OSError, EOFError, NotImplementedError, zi
 """What numpy raises over a file that is no `.npz`, or a broken one."""
 
 
-def _check_golden(graph: Graph, content: bytes) -> None:
+def _check_golden(graph: Graph, content: bytes, inputs: Collection[str], outputs: Sequence[str]) -> None:
     golden = _arrays(content)
-    missing = {*INPUTS, *OUTPUTS} - golden.keys()
+    missing = {*inputs, *outputs} - golden.keys()
     if missing:
         raise ArtifactError(f"expected golden vectors of every input and output, found none of {sorted(missing)}")
     try:
-        results = graph.run(OUTPUTS, {name: golden[name] for name in INPUTS})
+        results = graph.run(outputs, {name: golden[name] for name in inputs})
     except InferenceError as error:
         raise ArtifactError(f"the model failed on its golden vectors: {error}") from error
-    for name, result in zip(OUTPUTS, results, strict=True):
+    for name, result in zip(outputs, results, strict=True):
         if result.shape != golden[name].shape or not np.allclose(result, golden[name], atol=GOLDEN_TOLERANCE):
             raise ArtifactError(
                 f"expected the golden output {name}, found other numbers: the graph is not the one that was trained"

@@ -116,7 +116,7 @@ def _speaks(app: TransportApp) -> Callable[[Sequence[Settlement]], None]:
 
     def check(settlements: Sequence[Settlement]) -> None:
         app.vigil.check()
-        lost = {batch.place for s in settlements for batch in s.batches} - app.owned()
+        lost = {place for s in settlements for place in s.places} - app.owned()
         if lost:
             raise SleptError(f"partitions {sorted(lost)} were lost with batches of them in hand; restart the worker")
 

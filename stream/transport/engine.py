@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
@@ -25,8 +26,38 @@ log = structlog.get_logger()
 _TOGETHER_S = 0.02
 """So long a batch waits for those that were fetched with it: much longer than they are on their way."""
 
+_AWAY_S = 0.05
+"""How often a worker that is not in its group looks whether it is again."""
+
 Handler = Callable[[list[Record]], Work]
 """Processes records of one topic, of any of its partitions, each partition's in the order of its offsets."""
+
+
+class Aside(Protocol):
+    """Work that no event asks for, done between two batches a little at a time."""
+
+    def due_s(self) -> float | None:
+        """Return the seconds until it wants its next turn, None while there is nothing to do."""
+
+    def turn(self) -> tuple[Work, frozenset[Place]] | None:
+        """
+        Do a little.
+
+        Returns:
+            What has to become safe, and the partitions of the source topics whose users it is about; None for nothing.
+        """
+
+
+class _Nothing:
+    """An `Aside` that never has anything to do."""
+
+    def due_s(self) -> float | None:
+        """Return None."""
+        return None
+
+    def turn(self) -> tuple[Work, frozenset[Place]] | None:
+        """Return None."""
+        return None
 
 
 async def _at_once() -> None:
@@ -47,6 +78,7 @@ class Engine:
         telemetry: Told of sizes and durations.
         ready: Awaited before the first batch.
         between: Called between two batches.
+        aside: Has a turn between two batches, when it is due: after each batch one at most.
         finish_s: What is in hand may take so long to become safe when the partitions are to go.
     """
 
@@ -58,6 +90,7 @@ class Engine:
     telemetry: Telemetry
     ready: Callable[[], Awaitable[None]] = _at_once
     between: Callable[[], None] = nothing
+    aside: Aside = field(default_factory=_Nothing)
     finish_s: float = 8.0
     _handlers: dict[str, Handler] = field(default_factory=dict)
     _inbox: deque[Batch] = field(default_factory=deque)
@@ -126,25 +159,55 @@ class Engine:
     async def _run(self) -> None:
         await self.ready()
         while True:
-            topic, batches = await self._take()
+            taken = await self._take()
             membership = self.membership()
             # Out of the group, on the way back into it: whoever owns the partitions then reads them again.
-            if membership is None or not (admitted := self._admit(batches)):
+            if membership is None:
+                # What is besides due stays so: without a pause it would keep everything else from its turn.
+                await asyncio.sleep(_AWAY_S if taken is None else 0)
                 continue
             self.between()
-            started = time.perf_counter()
-            records = [record for batch in admitted for record in batch.records]
-            work = self._handlers[topic](records)
-            self.telemetry.batch(len(records), time.perf_counter() - started)
-            await self.guarantee.submit(Settlement(tuple(admitted), work, membership))
+            if taken is not None:
+                await self._process(*taken, membership)
+            # Once after each batch, so that a backlog cannot keep it waiting for ever.
+            if self._is_open and self.aside.due_s() == 0:
+                await self._turn_aside()
             # Between two batches everything else has its turn: commits, timers, what came in meanwhile.
             await asyncio.sleep(0)
 
-    async def _take(self) -> tuple[str, list[Batch]]:
-        """Return batches of one topic, the oldest first, as many as may be processed together."""
+    async def _process(self, topic: str, batches: list[Batch], membership: bytes) -> None:
+        """Process batches of a topic, and hand them to the guarantee."""
+        admitted = self._admit(batches)
+        if not admitted:
+            return
+        started = time.perf_counter()
+        records = [record for batch in admitted for record in batch.records]
+        work = self._handlers[topic](records)
+        self.telemetry.batch(len(records), time.perf_counter() - started)
+        await self.guarantee.submit(Settlement(tuple(admitted), work, membership))
+
+    async def _turn_aside(self) -> None:
+        """Have what is besides take its turn."""
+        # Asked again: while a batch waited for room, the group may have moved on.
+        membership = self.membership()
+        if membership is not None and (done := self.aside.turn()) is not None:
+            work, places = done
+            await self.guarantee.submit(Settlement((), work, membership, places))
+
+    async def _take(self) -> tuple[str, list[Batch]] | None:
+        """
+        Return batches of one topic, the oldest first, as many as may be processed together.
+
+        None where nothing has come by the time that what is done besides is due.
+        """
         async with self._changed:
             while True:
-                await self._changed.wait_for(lambda: self._is_open and bool(self._inbox))
+                await self._changed.wait_for(self._is_anything_due)
+                try:
+                    async with asyncio.timeout(self.aside.due_s()):
+                        await self._changed.wait_for(lambda: bool(self._inbox) or not self._is_open)
+                except TimeoutError:
+                    return None
                 await self._await_announced()
                 # The partitions may have gone meanwhile.
                 if self._is_open and self._inbox:
@@ -164,6 +227,9 @@ class Engine:
             self._fetched -= count
             self._changed.notify_all()
             return topic, taken
+
+    def _is_anything_due(self) -> bool:
+        return self._is_open and (bool(self._inbox) or self.aside.due_s() is not None)
 
     async def _await_announced(self) -> None:
         """Wait for what was fetched together: a batch costs as much as many of its events."""

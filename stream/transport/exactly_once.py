@@ -24,7 +24,7 @@ from stream.settings import Settings
 from stream.transport.clients import client_config, consumer_config, producer_config
 from stream.transport.offsets import committed, ends, starts
 from stream.transport.outbox import KafkaOutbox
-from stream.transport.progress import Progress
+from stream.transport.progress import Place, Progress
 from stream.transport.settlement import NO_NAME, Change, Queue, Settlement, newest
 from stream.transport.topics import TABLES, changelog
 
@@ -166,13 +166,31 @@ class ExactlyOnce:
                     self._outbox.send_changes(settlement.work.ahead)
                 changes = newest(group)
                 self._outbox.send_changes(changes)
-                offsets = {batch.place: batch.end for settlement in group for batch in settlement.batches}
+                offsets = self._offsets(group)
                 untouched = {partition for _, partition in offsets} - {change.partition for change in changes}
                 self._outbox.send_changes(self._traces(untouched))
                 await self._answered(self._commit, offsets, group[0].membership)
             except (KafkaException, DeliveryError) as error:
                 await self._answered(self._abort, error)
                 raise AbortedError(str(error)) from error
+
+    def _offsets(self, group: Sequence[Settlement]) -> dict[Place, int]:
+        """
+        Return the offsets that a group commits.
+
+        Work without events commits again where its partitions stand: the group's generation, which fences whoever has
+        lost them, and our id, which tells the next owner whom to fence, go with offsets alone.
+
+        Raises:
+            DeliveryError: If a partition of such work is not known any more.
+        """
+        offsets: dict[Place, int] = {}
+        for place in {place for settlement in group for place in settlement.aside}:
+            safe = self._progress.safe(place)
+            if safe is None:
+                raise DeliveryError(f"topic {place[0]} partition {place[1]}: no longer read, with work of it in hand")
+            offsets[place] = safe
+        return offsets | {batch.place: batch.end for settlement in group for batch in settlement.batches}
 
     async def _answered(self, call: Callable[..., None], *args: object) -> None:
         """

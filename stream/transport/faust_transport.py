@@ -138,6 +138,8 @@ class _Consumer(driver.Consumer):
                 stamp = progress.stamp(place, epochs, part[-1].offset + 1)
                 if stamp is not None:
                     batches.append(Batch(stamp, part))
+        for place in self._ours.source.take_ended():
+            progress.ended(place, epochs)
         return batches
 
     async def _fetched(self, timeout_s: float) -> tuple[Mapping[Place, int], Fetched]:

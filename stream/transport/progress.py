@@ -79,6 +79,7 @@ class _Partition:
     epoch: int = 0
     seek: bool = True
     fetched: int | None = None
+    is_at_end: bool = False
     moved_at: float = 0.0
     patience_s: float = IDLE_S
 
@@ -124,8 +125,21 @@ class Progress:
         epoch = epochs.get(place)
         if partition is None or partition.epoch != epoch or partition.seek:
             return None
-        after, partition.fetched = partition.fetched, end
+        after, partition.fetched, partition.is_at_end = partition.fetched, end, False
         return Stamp(epoch, after)
+
+    def ended(self, place: Place, epochs: Mapping[Place, int]) -> None:
+        """Take note that behind what has been stamped a partition ended, in a fetch that began at these epochs."""
+        partition = self._partitions.get(place)
+        if partition is not None and partition.epoch == epochs.get(place) and not partition.seek:
+            partition.is_at_end = True
+
+    def is_caught_up(self, place: Place) -> bool:
+        """Return whether all of a partition had been processed when its end was last seen."""
+        partition = self._partitions.get(place)
+        if partition is None or not partition.is_at_end:
+            return False
+        return partition.fetched is None or partition.fetched <= partition.next
 
     def admit(self, batch: Batch, now: float) -> Batch | None:
         """

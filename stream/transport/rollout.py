@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from schemas import LearnRequested, ModelRollout
 from stream.errors import UserError
-from stream.models.dkt import KNOWLEDGE
 from stream.settings import Settings
 from stream.transport.clients import consumer_config, is_fatal
 from stream.transport.outbox import KafkaOutbox
@@ -70,13 +69,13 @@ def read_whole(settings: Settings, names: tuple[str, ...], take: Callable[[str, 
         consumer.close()
 
 
-def current(settings: Settings) -> ModelRollout | None:
-    """Return the latest announcement, None if there was never one; raises `UserError` like `read_whole`."""
+def current(settings: Settings, name: str) -> ModelRollout | None:
+    """Return the latest announcement of a model, None if there was never one; raises `UserError` like `read_whole`."""
     found: list[ModelRollout] = []
 
     def take(_topic: str, _key: bytes, value: bytes, _at: float) -> None:
         rollout = parse(value)
-        if rollout is not None:
+        if rollout is not None and rollout.name == name:
             found.append(rollout)
 
     read_whole(settings, ("model-updates",), take)
@@ -84,13 +83,12 @@ def current(settings: Settings) -> ModelRollout | None:
 
 
 def parse(value: bytes) -> ModelRollout | None:
-    """Return an announcement of the knowledge model; None for another's, or for what nobody can read."""
+    """Return an announcement; None for what nobody can read."""
     try:
-        rollout = ModelRollout.model_validate_json(value)
+        return ModelRollout.model_validate_json(value)
     except ValidationError as error:
         log.warning("rollout.unreadable", error=str(error))
         return None
-    return rollout if rollout.name == KNOWLEDGE else None
 
 
 def announce(outbox: KafkaOutbox, settings: Settings, rollout: ModelRollout) -> None:
@@ -100,8 +98,8 @@ def announce(outbox: KafkaOutbox, settings: Settings, rollout: ModelRollout) -> 
     outbox.flush_now()
 
 
-def ask_to_learn(outbox: KafkaOutbox, settings: Settings, now: datetime) -> None:
-    """Ask the trainer for an update at once. Confirmed when this returns."""
-    request = LearnRequested(event_id=str(uuid4()), name=KNOWLEDGE, at=now)
-    outbox.send(settings.topic("model-events"), key=KNOWLEDGE.encode(), value=request.model_dump_json().encode())
+def ask_to_learn(outbox: KafkaOutbox, settings: Settings, name: str, now: datetime) -> None:
+    """Ask the trainer for an update of a model at once. Confirmed when this returns."""
+    request = LearnRequested(event_id=str(uuid4()), name=name, at=now)
+    outbox.send(settings.topic("model-events"), key=name.encode(), value=request.model_dump_json().encode())
     outbox.flush_now()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from stream.ports import Message
-from stream.transport.progress import Batch
+from stream.transport.progress import Batch, Place
 
 
 class Change(NamedTuple):
@@ -67,22 +67,29 @@ class Work:
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """
-    Batches that were processed together, and what became of them.
+    Batches that were processed together, or what was done between two of them, and what became of it.
 
     Attributes:
         batches: Of different partitions, or one after the other of one.
         work: What became of them.
         membership: The consumer's place in its group when they were processed, as librdkafka writes it.
+        aside: Partitions of the source topics whose users it is about besides, of which no event was processed.
     """
 
     batches: tuple[Batch, ...]
     work: Work
     membership: bytes
+    aside: frozenset[Place] = frozenset()
 
     @property
     def events(self) -> int:
-        """How many records it covers."""
-        return sum(len(batch.records) for batch in self.batches)
+        """How many records it covers; one at least, for what covers none is waited for too."""
+        return max(sum(len(batch.records) for batch in self.batches), 1)
+
+    @property
+    def places(self) -> set[Place]:
+        """The partitions for whose users it speaks."""
+        return {batch.place for batch in self.batches} | self.aside
 
 
 def newest(settlements: Iterable[Settlement]) -> list[Change]:

@@ -6,13 +6,14 @@ event waited for two turns of the worker's loop before it was seen. Which partit
 read, is told from outside.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from stream.errors import DeliveryError
 from stream.ports import Record
@@ -44,11 +45,14 @@ class Source:
                 "queued.max.messages.kbytes": _QUEUED_KB,
                 # Behind a backlog it goes on fetching after a moment, not after a second.
                 "fetch.queue.backoff.ms": 10,
+                # The only word that holds at the end of a partition where nothing but markers of transactions stands.
+                "enable.partition.eof": True,
             }
         )
         self._thread = ThreadPoolExecutor(1, "source")
         self._most = most
         self._reading: set[Place] = set()
+        self._ended: set[Place] = set()
         self.is_closed = False
         """Whether no more calls may be made."""
 
@@ -82,9 +86,15 @@ class Source:
         return self._thread.submit(self._await_any, timeout_s)
 
     def _await_any(self, timeout_s: float) -> Fetched:
-        # `consume` would wait for all that it may return.
-        first = self._consumer.poll(timeout_s)
-        return {} if first is None else self._sorted([first, *self._consumer.consume(self._most - 1, 0.0)])
+        until, found = time.monotonic() + timeout_s, Fetched()
+        # An end that is reached wakes nobody: it comes after nearly every event of a quiet hour.
+        while not found:
+            # `consume` would wait for all that it may return.
+            first = self._consumer.poll(max(until - time.monotonic(), 0.0))
+            if first is None:
+                break
+            found = self._sorted([first, *self._consumer.consume(self._most - 1, 0.0)])
+        return found
 
     def _sorted(self, messages: Iterable[Message]) -> Fetched:
         found: Fetched = {}
@@ -92,13 +102,22 @@ class Source:
             error = message.error()
             if error is None:
                 record = _record(message)
-                found.setdefault((record.topic, record.partition), []).append(record)
+                place = record.topic, record.partition
+                found.setdefault(place, []).append(record)
+                self._ended.discard(place)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 (its only name)
+                self._ended.add((message.topic() or "", message.partition() or 0))
             elif is_fatal(error):
                 raise DeliveryError(f"topic {message.topic()} cannot be read: {error.str()}; run `stream topics check`")
             else:
                 # The client goes on by itself.
                 log.warning("source.waiting", topic=message.topic(), reason=error.str())
         return found
+
+    def take_ended(self) -> set[Place]:
+        """Return the partitions whose end has been reached since, behind what was fetched; each is said once."""
+        ended, self._ended = self._ended, set()
+        return ended
 
     def end(self, place: Place) -> int:
         """Return the end of a partition as the last fetch has seen it, 0 where nothing is known."""

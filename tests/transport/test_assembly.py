@@ -111,6 +111,9 @@ async def test_a_worker_speaks_for_what_it_owns(app: TransportApp) -> None:
     check([settlement(1, 3), settlement(3)])
     with pytest.raises(SleptError, match=r"partitions \[\('interactions', 0\)\] were lost"):
         check([settlement(1), settlement(0, 3)])
+    besides = Settlement((), Work(), b"m", frozenset({("interactions", 0)}))
+    with pytest.raises(SleptError, match=r"partitions \[\('interactions', 0\)\] were lost"):
+        check([settlement(1), besides])
 
 
 def test_a_worker_that_slept_does_not_speak(app: TransportApp) -> None:

@@ -384,6 +384,125 @@ async def test_a_worker_out_of_the_group_processes_nothing() -> None:
     assert [settlement.membership for settlement in world.submitted] == [b"again"]
 
 
+# ------------------------------------------------------------------------------------------------- what is done besides
+
+
+@dataclass
+class Chores:
+    """An `Aside` with so many turns left, each of which is said in the world's order."""
+
+    world: World
+    left: int = 0
+    wait_s: float = 0.0
+    is_empty: bool = False
+
+    def due_s(self) -> float | None:
+        """Return when the next turn is due."""
+        return self.wait_s if self.left else None
+
+    def turn(self) -> tuple[Work, frozenset[Place]] | None:
+        """Take a turn."""
+        self.left -= 1
+        self.world.said.append(("aside", []))
+        return None if self.is_empty else (Work(), frozenset({("interactions", 3)}))
+
+
+def aside(world: World, left: int, **options: Any) -> Chores:
+    """Give a world's engine something to do besides."""
+    chores = Chores(world, left, **options)
+    world.engine.aside = chores
+    return chores
+
+
+async def test_what_is_besides_has_its_turns_while_nothing_comes() -> None:
+    """One after the other, each with what was taken over before it, and made safe like a batch."""
+    world = World()
+    aside(world, 3)
+    async with world.running():
+        await spin()
+    assert world.said == [("between", []), ("aside", [])] * 3
+    assert [(s.batches, s.aside, s.membership, s.events) for s in world.submitted] == [
+        ((), frozenset({("interactions", 3)}), b"member", 1)
+    ] * 3
+
+
+async def test_events_go_first_and_leave_one_turn_each() -> None:
+    """What waits is processed before what is besides, which has one turn after each batch, however many come."""
+    world = World(batch_max=2)
+    aside(world, 3)
+    async with world.running(is_open=False):
+        offered = await world.offer(world.batch(2), world.batch(2), world.batch(2))
+        await world.engine.open()
+        await done(*offered)
+        await spin()
+    assert [name for name, _ in world.said if name != "between"] == ["interactions", "aside"] * 3
+
+
+async def test_what_is_not_due_yet_waits() -> None:
+    """Its time has to come; a batch that comes meanwhile does not wait for it."""
+    world = World()
+    chores = aside(world, 1, wait_s=0.05)
+    async with world.running():
+        await done(*await world.offer(world.batch(1)))
+        assert world.processed == [("interactions", [(0, 0)])]
+        assert chores.left == 1
+
+        async def its_turn() -> None:
+            while chores.left:  # noqa: ASYNC110 (the loop itself brings it about)
+                await asyncio.sleep(0)
+
+        chores.wait_s = 0.0
+        await done(its_turn())
+    assert world.submitted[-1].aside
+
+
+async def test_nothing_is_done_besides_while_partitions_go() -> None:
+    """Not before they are assigned, not once they are drained, and not out of the group."""
+    world = World()
+    chores = aside(world, 5)
+    async with world.running(is_open=False):
+        await spin()
+        assert chores.left == 5
+        await world.engine.open()
+        await spin()
+        assert chores.left == 0
+        await world.engine.drain()
+        chores.left = 5
+        await spin()
+        assert chores.left == 5
+        world.member = None
+        await world.engine.open()
+        await spin()
+        assert chores.left == 5
+
+
+@pytest.mark.parametrize("member", [b"next", None])
+async def test_what_is_besides_is_settled_under_the_membership_of_its_turn(member: bytes | None) -> None:
+    """The group may move on while a batch waits for room: then under the next one, and without one not at all."""
+    world = World(full=True)
+    chores = aside(world, 1)
+    async with world.running(is_open=False):
+        offered = await world.offer(world.batch(1))
+        await world.engine.open()
+        await spin()
+        assert [s.membership for s in world.submitted] == [b"member"]
+        world.member = member
+        await world.change(full=False)
+        await done(*offered)
+    assert [s.membership for s in world.submitted[1:]] == [b"next"] * (member is not None)
+    assert chores.left == (member is None)
+
+
+async def test_a_turn_that_comes_to_nothing_is_not_submitted() -> None:
+    """There is nothing to make safe."""
+    world = World()
+    aside(world, 3, is_empty=True)
+    async with world.running():
+        await spin()
+    assert world.submitted == []
+    assert [name for name, _ in world.said].count("aside") == 3
+
+
 async def test_what_is_outdated_is_not_processed() -> None:
     """Fetched before its partition was to be read anew: nothing of it reaches a handler."""
     world = World()

@@ -353,6 +353,57 @@ async def test_a_partition_that_has_gone_is_not_read_again(here: World) -> None:
     assert here.progress.take_seeks() == {}
 
 
+async def test_work_without_events_commits_its_partitions_again(here: World) -> None:
+    """The group's generation and our id go with offsets: where a batch moves one on in the same group, it stays so."""
+    place, other = PLACE, ("interactions", 5)
+    async with here.running():
+        await here.guarantee.submit(here.settlement("a", place, 3))
+        await here.guarantee.submit(here.settlement("a", other, 2))
+        await done(here.guarantee.drain())
+        here.producer.committed.clear()
+        await here.guarantee.submit(Settlement((), here.work("aside", "b"), b"m2", frozenset({place})))
+        await done(here.guarantee.drain())
+    ((_, offsets),) = here.producer.committed
+    assert {where: offset for where, (offset, _) in offsets.items()} == {place: 3}
+    assert here.producer.members[-1] == b"m2"
+    assert {name for _, name in offsets.values()} == {here.guarantee._id}
+    assert here.said[-1] == "confirmed aside"
+
+    here.member = b"m2"
+    here.producer.gate.clear()
+    here.producer.committed.clear()
+    async with here.running():
+        await here.guarantee.submit(here.settlement("a", other))
+        await until(lambda: here.producer.calls[-1] == "offsets")
+        await here.guarantee.submit(Settlement((), here.work("aside", "b"), b"m2", frozenset({place, other})))
+        await here.guarantee.submit(here.settlement("a", place))
+        here.producer.gate.set()
+        await done(here.guarantee.drain())
+    last = here.producer.committed[-1][1]
+    assert {where: offset for where, (offset, _) in last.items()} == {place: 4, other: 3}
+
+
+async def test_work_without_events_is_undone_and_reads_nothing_again(here: World) -> None:
+    """An aborted transaction puts memory back; no event has to come again for it."""
+    here.progress.expect(PLACE, 7, 0.0)
+    here.progress.take_seeks()
+    here.producer.errors["commit"] = [abortable()]
+    async with here.running():
+        await here.guarantee.submit(Settlement((), here.work("aside", "a"), b"m1", frozenset({PLACE})))
+        await done(here.guarantee.drain())
+    assert (here.said, here.memory) == (["undone aside"], {"a": 0})
+    assert here.progress.take_seeks() == {}
+
+
+async def test_work_of_a_partition_that_has_gone_is_not_committed(here: World) -> None:
+    """Without an offset of it nothing would tell the broker that it is another worker's by now."""
+    async with here.running():
+        await here.guarantee.submit(Settlement((), here.work("aside", "a"), b"m1", frozenset({("interactions", 9)})))
+        await done(here.guarantee.drain())
+    assert (here.said, here.producer.committed) == (["undone aside"], [])
+    assert here.aborted == [True]
+
+
 async def test_what_trying_again_helps_against_is_tried_again(here: World) -> None:
     """A broker that is slow, and a coordinator that moves, cost no transaction."""
     here.producer.errors = {"offsets": [passing(), passing()], "commit": [passing()]}

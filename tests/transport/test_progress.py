@@ -54,6 +54,38 @@ def test_batches_in_order_are_processed_and_may_be_committed() -> None:
     assert process(progress, fetch(progress, 110, 111)) == [110, 111]
 
 
+def test_a_partition_is_caught_up_once_all_before_its_end_is_processed() -> None:
+    """Not before its end was seen, not while what was fetched before that waits, not once there is more."""
+    progress = begun()
+    assert not progress.is_caught_up(PLACE)
+    progress.ended(PLACE, progress.epochs())
+    assert progress.is_caught_up(PLACE)  # nothing was there to read
+    batch = fetch(progress, 100, 104)
+    assert not progress.is_caught_up(PLACE)
+    progress.ended(PLACE, progress.epochs())
+    assert not progress.is_caught_up(PLACE)
+    process(progress, batch)
+    assert progress.is_caught_up(PLACE)
+    assert not progress.is_caught_up(("interactions", 4))
+
+
+def test_an_end_that_was_seen_before_reading_began_anew_says_nothing() -> None:
+    """Neither one of before, nor one whose fetch began before, nor one from before the consumer was moved."""
+    progress = begun()
+    before = progress.epochs()
+    progress.ended(PLACE, before)
+    progress.rewind(PLACE, now=1.0)
+    assert not progress.is_caught_up(PLACE)
+    for epochs in (before, progress.epochs()):
+        progress.ended(PLACE, epochs)
+        assert not progress.is_caught_up(PLACE)
+    progress.take_seeks()
+    progress.ended(PLACE, before)
+    assert not progress.is_caught_up(PLACE)
+    progress.ended(PLACE, progress.epochs())
+    assert progress.is_caught_up(PLACE)
+
+
 def test_a_lost_batch_is_read_again_before_what_follows_it() -> None:
     """A gap within an epoch is no record lost: nothing is processed until reading has begun anew before it."""
     progress = begun()

@@ -127,6 +127,20 @@ def test_events_are_counted_over_all_batches() -> None:
     assert Settlement(batches, Work(), b"m").events == 7
 
 
+async def test_what_covers_no_record_is_waited_for() -> None:
+    """Work that no event asked for is under way until it is done, and speaks for its partitions."""
+    queue, place = Queue(100), ("interactions", 3)
+    besides = Settlement((), Work(), b"m", frozenset({place}))
+    assert besides.places == {place}
+    assert Settlement(settlement(1).batches, Work(), b"m", frozenset({place})).places > {place}
+    await queue.put(besides)
+    empty = await begun(queue.empty())
+    taken = queue.take()
+    assert not empty.done()
+    await queue.done(taken)
+    await done(empty)
+
+
 def test_of_each_key_the_newest_change_is_sent() -> None:
     """Within one settlement and over several; the same key of another changelog is another's."""
     other = change("a", "1", topic="academics")

@@ -117,6 +117,41 @@ def test_what_was_aborted_does_not_come(source: Source, kafka: KafkaServer, topi
     assert offsets(read(source, 2)) == {2: [2, 4]}
 
 
+def test_ends_are_told_once_they_are_reached(source: Source, kafka: KafkaServer, topic: str, prefix: str) -> None:
+    """Of an empty partition, behind records, behind nothing but markers; again after more, and after a move."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": f"{prefix}a"})
+    producer.init_transactions(WAIT_S)
+    producer.begin_transaction()
+    producer.produce(topic, b"never", b"k", 1)
+    producer.flush(WAIT_S)
+    producer.abort_transaction(WAIT_S)
+    all_three = {(topic, partition) for partition in range(3)}
+    assert source.take_ended() == set()
+    source.read_from({(topic, 0): 0, (topic, 1): 5, (topic, 2): 0}, all_three)
+    found, ended = until_ended(source, all_three)
+    assert offsets(found) == {0: [0, 1, 2, 3, 4]}
+    assert source.take_ended() == set()
+    write(kafka, topic, 0, 7)
+    found, ended = until_ended(source, {(topic, 0)})
+    assert (offsets(found), ended) == ({0: [5]}, {(topic, 0)})
+    source.read_from({(topic, 2): 0}, all_three)
+    found, ended = until_ended(source, {(topic, 2)})
+    assert (found, ended) == ({}, {(topic, 2)})
+
+
+def until_ended(source: Source, wanted: set[Place]) -> tuple[dict[Place, list[Record]], set[Place]]:
+    """Return what came until the ends of partitions had been told, and which were."""
+    found: dict[Place, list[Record]] = {}
+    ended: set[Place] = set()
+    end = time.monotonic() + WAIT_S
+    while not wanted <= ended:
+        assert time.monotonic() < end
+        for place, records in (source.fetched() or source.begin_wait(0.2).result()).items():
+            found.setdefault(place, []).extend(records)
+        ended |= source.take_ended()
+    return found, ended
+
+
 def test_an_offset_that_is_gone_begins_at_the_beginning(source: Source, topic: str) -> None:
     """As one beyond the end of a topic that was made anew."""
     source.read_from({(topic, 0): 1_000}, {(topic, 0)})
