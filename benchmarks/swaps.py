@@ -228,7 +228,8 @@ class Group:
 
 _SWAPPED = re.compile(r"timestamp='([^']+)' level='info' event='model\.swapped'")
 _SAMPLE = re.compile(
-    r"^(stream_(?:(?:model_swaps|models_refused|fallbacks|repeated_events)_total|batch_seconds_(?:sum|count))) (\S+)$",
+    r"^(stream_(?:(?:model_swaps|models_refused|fallbacks|repeated_events)_total|batch_seconds_(?:sum|count)))"
+    r"""(?:\{name="knowledge"\})? (\S+)$""",
     re.MULTILINE,
 )
 

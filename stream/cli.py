@@ -69,10 +69,15 @@ def _log(settings: "Settings") -> None:
 
 @main.command()
 @click.option(
-    "--source", default="simulate", metavar="simulate|FILE", help="Simulated learners, or a file of past answers."
+    "--source",
+    default="simulate",
+    metavar="simulate|FILE",
+    help="Simulated learners, a file of past answers, or a folder of OULAD.",
 )
 @click.option(
-    "--events", type=click.IntRange(min=1), help="Answers to send; without it, 20,000 simulated or the whole file."
+    "--events",
+    type=click.IntRange(min=1),
+    help="Answers to send, of OULAD academic events; without it, 20,000 simulated or the whole file.",
 )
 @click.option(
     "--rate", type=click.FloatRange(min=1), help="Events a second, at most; without it, as fast as learning follows."
@@ -157,21 +162,26 @@ def simulate(events: int | None, rate: float, seed: int) -> None:
 
 
 @main.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
 @click.option(
     "--speed", type=click.FloatRange(min=0.001), help="Times faster than it happened; without it, as fast as it goes."
 )
 def replay(file: Path, speed: float | None) -> None:
     """
-    Send a file of past answers to the broker, in time order.
+    Send a file of past answers to the broker, in time order; or the academic events of an OULAD folder.
 
     Example: stream replay answers.csv.gz --speed 1000
     """
     from stream.demo.answers import as_interactions, read_answers
+    from stream.demo.counted import ACADEMICS
+    from stream.demo.oulad import academic_events
     from stream.demo.source import produce
 
     settings = _settings()
     _log(settings)
+    if file.is_dir():
+        produce(settings, academic_events(file), None, speed, counted=ACADEMICS)
+        return
     answers = read_answers(file)
     if speed is not None and not answers.has_timestamps:
         raise UserError(f"{file}: --speed needs timestamps, and the file has none")
@@ -180,46 +190,73 @@ def replay(file: Path, speed: float | None) -> None:
     )
 
 
+def _given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _fits(task: str, file: Path) -> None:
+    """Check that a task is given what it learns from."""
+    if task == "risk" and file.exists() and not file.is_dir():
+        raise UserError(f"--task risk: expected an OULAD folder, found the file {file}; name the folder of its tables")
+    if task == "knowledge" and file.is_dir():
+        raise UserError(f"{file}: expected a CSV file of answers, found a folder; add --task risk for an OULAD folder")
+
+
 @main.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Folder of the artifact; must not exist yet."
 )
 @click.option(
-    "--epochs", type=click.IntRange(1, 1000), default=30, show_default=True, help="Passes over the file, at most."
+    "--epochs", type=click.IntRange(1, 1000), help="Passes over the data, at most; without it, 30, or 8 of risk."
 )
 @click.option("--seed", type=int, default=42, show_default=True, help="Of everything random.")
 @click.option(
-    "--task", type=click.Choice(["knowledge"]), default="knowledge", show_default=True, expose_value=False,
-    help="What is predicted; risk comes later.",
+    "--task", type=click.Choice(["knowledge", "risk"]), default="knowledge", show_default=True,
+    help="What is predicted: answers, from a file of them; or who will fail or leave, from an OULAD folder.",
 )  # fmt: skip
 @click.option(
     "--search", "trials", type=click.IntRange(1, 10_000), help="Try so many recipes, keep the best; needs Optuna."
 )
-def train(file: Path, out: Path, epochs: int, seed: int, trials: int | None) -> None:
+def train(file: Path, out: Path, task: str, epochs: int | None, seed: int, trials: int | None) -> None:
     """
-    Make a first model from a file of past answers.
+    Make a first model from a file of past answers, or from an OULAD folder.
 
     Example: stream train answers.csv.gz --out models/knowledge/v1
     """
     _needs_torch()
-    from stream.learning.first import train_file
-    from stream.learning.offline import Recipe
-
+    _fits(task, file)
     settings = _settings()
     _log(settings)
-    figures = train_file(
-        file, out, recipe=Recipe(seed=seed, epochs=epochs), trials=trials or 0, records=settings.runs,
-        write=lambda line: click.echo(line, err=True),
-    )  # fmt: skip
+
+    def write(line: str) -> None:
+        click.echo(line, err=True)
+
+    if task == "risk":
+        from stream.learning.risk.first import train_folder
+        from stream.learning.risk.training import RiskRecipe
+
+        if trials:
+            raise UserError("--search tries recipes of --task knowledge only; leave it out")
+        figures = train_folder(
+            file, out, recipe=RiskRecipe(seed=seed, **_given(epochs=epochs)), kept=settings.risk_feature_fields,
+            records=settings.runs, write=write,
+        )  # fmt: skip
+    else:
+        from stream.learning.first import train_file
+        from stream.learning.offline import Recipe
+
+        recipe = Recipe(seed=seed, **_given(epochs=epochs))
+        figures = train_file(file, out, recipe=recipe, trials=trials or 0, records=settings.runs, write=write)
     click.echo(f"{out}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
 
 @main.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
 @click.option(
-    "--task", type=click.Choice(["knowledge"]), default="knowledge", show_default=True, expose_value=False,
-    help="What is predicted; risk comes later.",
+    "--task", type=click.Choice(["knowledge", "risk"]), default="knowledge", show_default=True,
+    help="What is predicted: answers, from a file of them; or who will fail or leave, from an OULAD folder.",
 )  # fmt: skip
 @click.option(
     "--protocol", type=click.Choice(["user-split", "progressive"]), default="user-split", show_default=True,
@@ -237,32 +274,44 @@ def train(file: Path, out: Path, epochs: int, seed: int, trials: int | None) -> 
 @click.option("--predictions", type=click.Path(path_type=Path), help="Write what was said of each answer, .csv.gz.")
 @click.option("--page", type=click.Path(path_type=Path), help="Write a page for people who would rather look, .html.")
 @click.option(
-    "--epochs", type=click.IntRange(1, 1000), default=30, show_default=True, help="Passes over the file, at most."
+    "--epochs", type=click.IntRange(1, 1000), help="Passes over the data, at most; without it, 30, or 8 of risk."
 )
 def evaluate(
     file: Path,
+    task: str,
     protocol: Literal["user-split", "progressive"],
     seed: int,
     models: str,
-    report: Path | None,
-    predictions: Path | None,
-    page: Path | None,
-    epochs: int,
+    epochs: int | None,
+    **places: Path | None,
 ) -> None:
     """
-    Say how good predictions are on a file of past answers.
+    Say how good predictions are on a file of past answers, or on an OULAD folder.
 
     Example: stream evaluate answers.csv.gz --models all --report evaluation.json
     """  # fmt: skip
     _needs_torch()
+    _fits(task, file)
+    settings = _settings()
+    _log(settings)
+    if task == "risk":
+        from stream.learning.risk.evaluation import evaluate_folder
+        from stream.learning.risk.training import RiskRecipe
+
+        if protocol == "progressive":
+            raise UserError("--task risk is evaluated on students held out; leave out --protocol progressive")
+        evaluate_folder(
+            file, recipe=RiskRecipe(seed=seed, **_given(epochs=epochs)), everything=models == "all",
+            kept=settings.risk_feature_fields, write=click.echo, report=places["report"],
+            predictions=places["predictions"], page=places["page"],
+        )  # fmt: skip
+        return
     from stream.learning.evaluation import evaluate_file
     from stream.learning.offline import Recipe
 
-    settings = _settings()
-    _log(settings)
     evaluate_file(
-        file, protocol=protocol, recipe=Recipe(seed=seed, epochs=epochs), everything=models == "all",
-        report=report, predictions=predictions, page=page, write=click.echo,
+        file, protocol=protocol, recipe=Recipe(seed=seed, **_given(epochs=epochs)), everything=models == "all",
+        report=places["report"], predictions=places["predictions"], page=places["page"], write=click.echo,
     )  # fmt: skip
 
 
@@ -329,29 +378,41 @@ def erase(user: str) -> None:
 
 @main.group()
 def models() -> None:
-    """Look at published models."""
+    """Look at published models, and say which of them serve."""
+
+
+_MODELS = ("knowledge", "risk")
+_of_model = click.option(
+    "--model",
+    type=click.Choice(_MODELS),
+    default=_MODELS[0],
+    show_default=True,
+    help="What predicts answers, or risks.",
+)
 
 
 @models.command("list")
-def models_list() -> None:
+@click.option("--model", type=click.Choice(_MODELS), help="What predicts answers, or risks; both if not given.")
+def models_list(model: str | None) -> None:
     """
     List all versions: what each learned from, what the gate decided, and which of them is live.
 
-    Example: stream models list
+    Example: stream models list --model risk
     """
     from stream.listing import known, listed
 
     settings = _settings()
-    about = known(settings)
-    if not about.manifests and not about.events:
-        click.echo(f"no models in {settings.model_store} (STREAM_MODEL_STORE): the fallback serves")
-        return
-    click.echo("\n".join(listed(about)))
+    for about in known(settings, _MODELS if model is None else (model,)):
+        if not about.manifests and not about.events:
+            click.echo(f"no {about.name} models in {settings.model_store} (STREAM_MODEL_STORE): the fallback serves")
+        else:
+            click.echo("\n".join(listed(about)))
 
 
 @models.command("show")
 @click.argument("version", type=click.IntRange(min=1), required=False)
-def models_show(version: int | None) -> None:
+@_of_model
+def models_show(version: int | None, model: str) -> None:
     """
     Show what is live and how good it is; or one version's figures, and all that happened to it.
 
@@ -360,11 +421,11 @@ def models_show(version: int | None) -> None:
     from stream.listing import known, shown, versions_of
 
     settings = _settings()
-    about = known(settings)
+    (about,) = known(settings, (model,))
     if version is not None and version not in versions_of(about):
         raise UserError(
-            f"expected a version in {settings.model_store} (STREAM_MODEL_STORE) or of which something was told, found "
-            f"no {version}; `stream models list` lists them"
+            f"expected a {model} version in {settings.model_store} (STREAM_MODEL_STORE) or of which something was "
+            f"told, found no {version}; `stream models list` lists them"
         )
     click.echo("\n".join(shown(about, version)))
 
@@ -375,28 +436,30 @@ def models_show(version: int | None) -> None:
     "--share", type=click.FloatRange(0, 1),
     help="Put it on trial instead: serve this share of the users, 0 for none, until the gate decides.",
 )  # fmt: skip
-def models_promote(version: int, share: float | None) -> None:
+@_of_model
+def models_promote(version: int, share: float | None, model: str) -> None:
     """
     Have every worker serve a version from the store, or put it on trial beside what serves.
 
     Example: stream models promote 7 --share 0.1
     """
     from stream.models.artifacts import release
-    from stream.models.dkt import KNOWLEDGE
     from stream.models.store import Store
 
     settings = _settings()
-    found = release(Store(settings.model_store), KNOWLEDGE, version)
+    found = release(Store(settings.model_store), model, version)
     if share is None:
         # Announced once more, it has not changed what served before it.
         _announce(
             settings,
+            model,
             lambda now: {"champion": found, "previous": now.previous if now.champion == found else now.champion},
         )
         click.echo(f"version {version} is announced; each worker serves it as soon as it has read and checked it")
         return
     _announce(
         settings,
+        model,
         lambda before: {
             "champion": before.champion, "previous": before.previous, "challenger": found, "challenger_share": share,
         },
@@ -408,7 +471,8 @@ def models_promote(version: int, share: float | None) -> None:
 
 
 @models.command("rollback")
-def models_rollback() -> None:
+@_of_model
+def models_rollback(model: str) -> None:
     """
     Have every worker serve what served before the latest change; the fallback, if nothing did.
 
@@ -417,17 +481,18 @@ def models_rollback() -> None:
     from stream.transport.rollout import current
 
     settings = _settings()
-    rollout = current(settings)
+    rollout = current(settings, model)
     if rollout is None:
-        raise UserError("nothing was ever announced on model-updates: the fallback serves already")
+        raise UserError(f"no {model} model was ever announced on model-updates: the fallback serves already")
     # Nothing to go back to from there: what is taken back here never comes again by itself.
-    _announce(settings, lambda before: {"champion": before.previous})
+    _announce(settings, model, lambda before: {"champion": before.previous})
     name = "the fallback" if rollout.previous is None else f"version {rollout.previous.version}"
     click.echo(f"{name} is announced; each worker serves it as soon as it has read and checked it")
 
 
 @models.command("learn-now")
-def models_learn_now() -> None:
+@_of_model
+def models_learn_now(model: str) -> None:
     """
     Ask the trainer for an update at once, in place of a candidate that is on trial.
 
@@ -439,20 +504,19 @@ def models_learn_now() -> None:
 
     settings = _settings()
     ensure(settings)
-    ask_to_learn(KafkaOutbox(settings), settings, datetime.now(UTC))
+    ask_to_learn(KafkaOutbox(settings), settings, model, datetime.now(UTC))
     click.echo("asked for an update; `stream models list` shows the candidate when it is frozen, and what became of it")
 
 
-def _announce(settings: "Settings", changed: "Callable[[ModelRollout], dict[str, Any]]") -> None:
+def _announce(settings: "Settings", model: str, changed: "Callable[[ModelRollout], dict[str, Any]]") -> None:
     """Announce a rollout that is made of the one that stands."""
     from schemas import ModelRollout
-    from stream.models.dkt import KNOWLEDGE
     from stream.transport.outbox import KafkaOutbox
     from stream.transport.rollout import announce, current
 
     now = datetime.now(UTC)
-    before = current(settings) or ModelRollout(name=KNOWLEDGE, decided_at=now)
-    announce(KafkaOutbox(settings), settings, ModelRollout(name=KNOWLEDGE, decided_at=now, **changed(before)))
+    before = current(settings, model) or ModelRollout(name=model, decided_at=now)
+    announce(KafkaOutbox(settings), settings, ModelRollout(name=model, decided_at=now, **changed(before)))
 
 
 if __name__ == "__main__":

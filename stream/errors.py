@@ -3,7 +3,7 @@ What can go wrong, one class for each reaction.
 
     StreamError
     ├── UserError            the command or a setting is wrong: one sentence, exit code 2
-    │   ├── BadAnswersFile   a file of past answers that cannot be read
+    │   ├── BadAnswersFile   a file of past answers, or an OULAD folder, that cannot be read
     │   └── BadTopics        topics that do not fit the settings
     ├── ArtifactError        a model that must not serve: it is kept out, the old one goes on
     ├── StoreError           the store of models cannot be listed or written: that is not done, and all else goes on
@@ -29,7 +29,7 @@ class UserError(StreamError):
 
 
 class BadAnswersFile(UserError):
-    """A file of past answers is not as `docs/answers.md` describes; the message names the line and the column."""
+    """Past events are not as `docs/answers.md` or `docs/oulad.md` describes; the message names line and column."""
 
 
 class BadTopics(UserError):

@@ -1,7 +1,7 @@
 """What `stream models list` and `stream models show` say: the store, the rollout, and what happened to each version."""
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,8 +19,9 @@ from schemas import (
     UpdateStarted,
 )
 from stream.errors import ArtifactError, StoreError, StreamError
-from stream.models.artifacts import Manifest, read_manifest
+from stream.models.artifacts import Manifest, RiskManifest, read_manifest, read_risk_manifest
 from stream.models.dkt import KNOWLEDGE
+from stream.models.risk import RISK
 from stream.models.store import Store
 from stream.settings import Settings
 from stream.transport.rollout import current, read_whole
@@ -28,46 +29,58 @@ from stream.transport.rollout import current, read_whole
 _EVENT: TypeAdapter[ModelEvent] = TypeAdapter(ModelEvent)
 
 
+_READERS: Final[dict[str, Callable[[Store, str], Manifest | RiskManifest]]] = {
+    KNOWLEDGE: read_manifest,
+    RISK: read_risk_manifest,
+}
+
+
 class Known(NamedTuple):
     """
-    All that is known of the knowledge model's versions.
+    All that is known of a model's versions.
 
     Attributes:
+        name: The model's.
         manifests: Of the versions in the store, or why one cannot be used.
         rollout: What should serve; None if nothing was ever announced.
         events: What happened, the oldest first.
     """
 
-    manifests: dict[int, Manifest | StreamError]
+    name: str
+    manifests: dict[int, Manifest | RiskManifest | StreamError]
     rollout: ModelRollout | None
     events: Sequence[ModelEvent]
 
 
-def known(settings: Settings) -> Known:
+def known(settings: Settings, names: Sequence[str]) -> list[Known]:
     """
-    Return it, from the store and the broker.
+    Return it of each of some models, from the store and the broker.
 
     Raises:
         UserError: If the broker cannot be reached.
     """
     store = Store(settings.model_store)
-    manifests: dict[int, Manifest | StreamError] = {}
-    for version in store.versions(KNOWLEDGE):
-        try:
-            manifests[version] = read_manifest(store, store.folder_of(KNOWLEDGE, version))
-        except (ArtifactError, StoreError) as error:
-            manifests[version] = error
-    events: list[ModelEvent] = []
+    events: dict[bytes, list[ModelEvent]] = {name.encode(): [] for name in names}
 
     def take(_topic: str, key: bytes, value: bytes, _at: float) -> None:
-        if key == KNOWLEDGE.encode():
+        if key in events:
             try:
-                events.append(_EVENT.validate_json(value))
+                events[key].append(_EVENT.validate_json(value))
             except ValidationError:
                 return  # of another release of ours: what it says is not known here
 
     read_whole(settings, ("model-events",), take)
-    return Known(manifests, current(settings), events)
+    return [Known(name, _manifests(store, name), current(settings, name), events[name.encode()]) for name in names]
+
+
+def _manifests(store: Store, name: str) -> dict[int, Manifest | RiskManifest | StreamError]:
+    found: dict[int, Manifest | RiskManifest | StreamError] = {}
+    for version in store.versions(name):
+        try:
+            found[version] = _READERS[name](store, store.folder_of(name, version))
+        except (ArtifactError, StoreError) as error:
+            found[version] = error
+    return found
 
 
 def versions_of(about: Known) -> list[int]:
@@ -79,7 +92,7 @@ def listed(about: Known) -> list[str]:
     """Return a line for each version: what it learned from, the part that it plays, and what the gate decided."""
     lines = [_line(version, about) for version in versions_of(about)]
     if about.rollout is None or about.rollout.champion is None:
-        lines.append("none of them is announced: the fallback serves")
+        lines.append(f"no version of {about.name} is announced: the fallback serves")
     return lines
 
 
@@ -91,6 +104,10 @@ def shown(about: Known, version: int | None) -> list[str]:
     lines = [_line(version, about)]
     if isinstance(manifest, Manifest):
         lines.append(f"  state format {manifest.state_format}, {len(manifest.skills)} skills")
+    elif isinstance(manifest, RiskManifest):
+        known_of = f"{len(manifest.facts)} texts and {len(manifest.numbers)} numbers of enrolments"
+        lines.append(f"  {manifest.serving} serves, {known_of}")
+    if isinstance(manifest, Manifest | RiskManifest):
         lines += [f"  {name} {value:.6g}" for name, value in manifest.metrics.items()]
     lines += [f"  {event.at:%Y-%m-%d %H:%M:%S} {_told(event)}" for event in about.events if _subject(event) == version]
     return lines
@@ -108,7 +125,7 @@ def _live(about: Known) -> list[str]:
     measured = [event for event in about.events if isinstance(event, QualityMeasured)]
     if measured:
         quality = measured[-1]
-        lines.append(f"{quality.at:%Y-%m-%d %H:%M:%S}, over the latest answers:")
+        lines.append(f"{quality.at:%Y-%m-%d %H:%M:%S}, over the latest that were judged:")
         rows = {"all": quality.overall, "fallback": quality.fallback}
         rows |= {f"version {name}": figures for name, figures in quality.versions.items()} | quality.slices
         lines += [f"  {name}: {_figures(figures)}" for name, figures in rows.items()]
@@ -120,6 +137,9 @@ def _line(version: int, about: Known) -> str:
     match manifest:
         case Manifest():
             what = f"{manifest.trained_on.answers} answers of {manifest.trained_on.users} users"
+        case RiskManifest():
+            of = manifest.trained_on
+            what = f"{of.weeks} weeks of {of.users} users, {of.at_risk:.0%} at risk"
         case StreamError():
             what = f"cannot be used: {manifest}"
         case _:
@@ -127,7 +147,7 @@ def _line(version: int, about: Known) -> str:
     of_it = [event for event in about.events if _subject(event) == version]
     told = next((_told(event) for event in reversed(of_it) if isinstance(event, _DECISIVE)), None)
     part = _part(version, about.rollout)
-    return f"{KNOWLEDGE} version {version}: {what}" + (f"; {told}" if told else "") + (f"  <- {part}" if part else "")
+    return f"{about.name} version {version}: {what}" + (f"; {told}" if told else "") + (f"  <- {part}" if part else "")
 
 
 _DECISIVE = (GateDecided, RolledBack, CandidateDropped, ModelRefused)
@@ -160,7 +180,7 @@ def _told(event: ModelEvent) -> str:
             before, after = event.champion.logloss, event.candidate.logloss
             text = (
                 f"{verdict}: {event.reason} (log loss {after:.4f}, {_named(event.champion_version)} {before:.4f}, "
-                f"{event.candidate.n} answers of {event.users} users)"
+                f"{event.candidate.n} predictions of {event.users} users)"
             )
         case RolledBack():
             text = f"rolled back to {_named(event.to_version)}: {event.reason}"
@@ -171,7 +191,7 @@ def _told(event: ModelEvent) -> str:
         case ChallengerStarted():
             text = f"on trial against {_named(event.champion_version)}, share {event.share:.0%}"
         case UpdateStarted():
-            text = f"an update began on {event.answers} answers ({event.trigger})"
+            text = f"an update began on {event.answers} examples ({event.trigger})"
         case ModelSwapped():
             text = f"live in {event.worker}, before it {_named(event.previous)}"
         case _:
@@ -186,6 +206,7 @@ def _named(version: int | None) -> str:
 def _figures(figures: Figures) -> str:
     parts: Iterable[tuple[str, float | None]] = (
         ("log loss", figures.logloss), ("AUC", figures.auc), ("calibration error", figures.ece),
-        ("time error s", figures.time_mae_seconds),
+        ("time error s", figures.time_mae_seconds), ("at risk", figures.base_rate), ("mean score", figures.mean_score),
+        ("false positives", figures.fpr), ("false negatives", figures.fnr),
     )  # fmt: skip
-    return f"{figures.n} answers, " + ", ".join(f"{name} {value:.4f}" for name, value in parts if value is not None)
+    return f"{figures.n} predictions, " + ", ".join(f"{name} {value:.4f}" for name, value in parts if value is not None)

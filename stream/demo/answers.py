@@ -7,20 +7,14 @@ to mend it. Nothing here sends anything; foreign formats become events in `strea
 
 from __future__ import annotations
 
-import csv
-import gzip
-import hashlib
-import math
 import unicodedata
 import uuid
-import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import BufferedReader, TextIOWrapper
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any
 
-from stream.errors import BadAnswersFile
+from stream.demo.csv_file import CsvFile, number, open_csv, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +24,6 @@ REQUIRED_COLUMNS = ("user_id", "item_id", "skill_id", "correct")
 OPTIONAL_COLUMNS = ("timestamp", "response_time_seconds")
 
 _CORRECT = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False}
-_GZIP_MAGIC = b"\x1f\x8b"
 # The limits of `schemas.Interaction`: a row that breaks them would end as a dead letter.
 _LONGEST_IDENTIFIER = 256
 _MOST_SKILLS = 16
@@ -95,13 +88,11 @@ def read_answers(path: Path) -> AnswersFile:
     Raises:
         BadAnswersFile: At the first thing that is not as the format says.
     """
-    with _open(path) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(0)
-        answers = _read_rows(path, file)
+    with open_csv(path, "a CSV file of answers", REQUIRED_COLUMNS) as file:
+        answers = _Rows(file).read()
     return AnswersFile(
         path=path,
-        digest=digest,
+        digest=file.digest,
         answers=answers,
         has_timestamps=answers[0].at is not None,
         has_response_times=any(answer.response_time_s is not None for answer in answers),
@@ -174,70 +165,11 @@ def _interaction(digest: str, answer: Answer, at: float, metadata: dict[str, Any
     return event
 
 
-def _open(path: Path) -> BufferedReader:
-    expected = "expected a CSV file of answers (.csv or .csv.gz)"
-    if path.is_dir():
-        raise BadAnswersFile(f"{path} is a folder; {expected}: name the file inside it.")
-    if not path.exists():
-        raise BadAnswersFile(f"{path} does not exist; {expected}: check the path.")
-    if not path.is_file():
-        raise BadAnswersFile(f"{path} is not an ordinary file; {expected}: save the rows to a file first.")
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise BadAnswersFile(f"{path} cannot be opened ({error.strerror}); {expected} that may be read.") from error
-
-
-def _read_rows(path: Path, file: BufferedReader) -> list[Answer]:
-    magic = file.read(len(_GZIP_MAGIC))
-    file.seek(0)
-    if not magic:
-        raise BadAnswersFile(f"{path} is empty; expected a header line with {', '.join(REQUIRED_COLUMNS)}.")
-    is_gzip = magic == _GZIP_MAGIC
-    if path.suffix == ".gz" and not is_gzip:
-        raise BadAnswersFile(
-            f"{path}: expected gzip, as the name says, found {magic!r} first: compress it or drop the .gz."
-        )
-    unpacked = gzip.GzipFile(fileobj=file) if is_gzip else file
-    with TextIOWrapper(unpacked, encoding="utf-8-sig", newline="") as text:
-        return _read_csv(path, csv.reader(text, strict=True))
-
-
-def _read_csv(path: Path, reader: _Reader) -> list[Answer]:
-    try:
-        return _Rows(path, reader).read()
-    except UnicodeDecodeError as error:
-        found = f"byte 0x{error.object[error.start]:02x}"
-        expected, remedy = "UTF-8", "save the file as UTF-8"
-        fault: Exception = error
-    except csv.Error as error:
-        expected, found = "CSV", f"a row that cannot be split ({error})"
-        remedy = 'close the quotes, and write a quote inside a cell as ""'
-        fault = error
-    except (EOFError, zlib.error, OSError) as error:
-        expected, found = "more of the file", f"it damaged ({error})"
-        remedy = "copy or make it again"
-        fault = error
-    place = f"after line {reader.line_num}"
-    raise BadAnswersFile(f"{path}, {place}: expected {expected}, found {found}: {remedy}.") from fault
-
-
-class _Reader(Protocol):
-    """What `csv.reader` gives; its own type is private."""
-
-    line_num: int
-
-    def __iter__(self) -> Iterator[list[str]]: ...
-
-    def __next__(self) -> list[str]: ...
-
-
 class _Rows:
     """One reading of one file: where it stands, and the strings met so far, which rows share."""
 
-    def __init__(self, path: Path, reader: _Reader) -> None:
-        self.path = path
-        self.reader = reader
+    def __init__(self, file: CsvFile) -> None:
+        self.file = file
         self.identifiers: dict[str, str] = {}
         self.skills: dict[str, tuple[str, ...]] = {}
         self.latest: dict[str, float] = {}
@@ -245,16 +177,11 @@ class _Rows:
         self.is_dated = False
 
     def read(self) -> list[Answer]:
-        header = [name.strip() for name in next(self.reader, [])]
-        user, item, skill, correct = (self._place(header, name) for name in REQUIRED_COLUMNS)
-        moment, response_time = (self._place(header, name) if name in header else None for name in OPTIONAL_COLUMNS)
+        file = self.file
+        user, item, skill, correct = map(file.place, REQUIRED_COLUMNS)
+        moment, response_time = (file.place(name) if name in file.header else None for name in OPTIONAL_COLUMNS)
         answers: list[Answer] = []
-        for cells in self.reader:
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                expected = f"{len(header)} cells, as in the header"
-                self._refuse(None, expected, f"{len(cells)}", "put cells that hold commas in quotes")
+        for cells in file.rows():
             user_id = self.identifiers.get(cells[user]) or self._identifier("user_id", cells[user])
             answer = Answer(
                 row=len(answers),
@@ -267,26 +194,17 @@ class _Rows:
             )
             answers.append(answer)
         if not answers:
-            self._refuse(None, "an answer after the header", "no rows", "check how the file was made")
+            self.file.refuse(None, "an answer after the header", "no rows", "check how the file was made")
         return answers
-
-    def _place(self, header: list[str], name: str) -> int:
-        if name not in header:
-            expected = f"a header with {', '.join(REQUIRED_COLUMNS)}"
-            found = ", ".join(header)[:200] or "an empty line"
-            self._refuse(name, expected, found, "add or rename the column, and separate cells by commas")
-        if header.count(name) > 1:
-            self._refuse(name, "the column once", f"it {header.count(name)} times", "rename the others")
-        return header.index(name)
 
     def _identifier(self, column: str, cell: str) -> str:
         text = cell.strip()
         if not text:
-            self._refuse(column, "an id", "an empty cell", "fill it in or leave the row out")
+            self.file.refuse(column, "an id", "an empty cell", "fill it in or leave the row out")
         if len(text) > _LONGEST_IDENTIFIER:
-            self._refuse(column, f"at most {_LONGEST_IDENTIFIER} characters", f"{len(text)}", "use a shorter id")
+            self.file.refuse(column, f"at most {_LONGEST_IDENTIFIER} characters", f"{len(text)}", "use a shorter id")
         if any(unicodedata.category(letter) == "Cc" for letter in text):
-            self._refuse(column, "an id without control characters", _shown(cell), "take them out")
+            self.file.refuse(column, "an id without control characters", shown(cell), "take them out")
         self.identifiers[cell] = text
         return text
 
@@ -294,7 +212,7 @@ class _Rows:
         skills = tuple(dict.fromkeys(self._identifier("skill_id", part) for part in cell.split(";")))
         if len(skills) > _MOST_SKILLS:
             expected = f"at most {_MOST_SKILLS} skills, joined by ';'"
-            self._refuse("skill_id", expected, f"{len(skills)}", "keep the main ones")
+            self.file.refuse("skill_id", expected, f"{len(skills)}", "keep the main ones")
         self.skills[cell] = skills
         return skills
 
@@ -303,7 +221,7 @@ class _Rows:
         if correct is None:
             correct = _CORRECT.get(cell.strip().lower())
         if correct is None:
-            self._refuse("correct", "0 or 1 (or false, true, 0.0, 1.0)", _shown(cell), "turn scores into 0 and 1")
+            self.file.refuse("correct", "0 or 1 (or false, true, 0.0, 1.0)", shown(cell), "turn scores into 0 and 1")
         return correct
 
     def _moment(self, cell: str, user_id: str, *, is_first: bool) -> float | None:
@@ -314,14 +232,14 @@ class _Rows:
         if (seconds is not None) is not self.is_timed:
             like = "a moment" if self.is_timed else "an empty cell"
             expected = f"{like}, as in the rows before"
-            self._refuse("timestamp", expected, _shown(cell), "give every row a timestamp, or none")
+            self.file.refuse("timestamp", expected, shown(cell), "give every row a timestamp, or none")
         if is_date is not self.is_dated:
             like = "an RFC 3339 moment" if self.is_dated else "a number of seconds"
-            self._refuse("timestamp", f"{like}, as in the rows before", _shown(cell), "write all of them in one way")
+            self.file.refuse("timestamp", f"{like}, as in the rows before", shown(cell), "write all of them in one way")
         if seconds is not None:
             if seconds < self.latest.get(user_id, seconds):
-                expected = f"a moment not before the earlier row of user {_shown(user_id)}"
-                self._refuse("timestamp", expected, _shown(cell), "sort the file by user and time")
+                expected = f"a moment not before the earlier row of user {shown(user_id)}"
+                self.file.refuse("timestamp", expected, shown(cell), "sort the file by user and time")
             self.latest[user_id] = seconds
         return seconds
 
@@ -329,12 +247,12 @@ class _Rows:
         text = cell.strip()
         if not text:
             return None
-        seconds = _number(text)
+        seconds = number(text)
         if seconds is None:
             seconds = self._rfc3339(text)
         if not 0 <= seconds < _LATEST_MOMENT_S:
             expected = "a moment from 1970 to 2100, numbers in seconds"
-            self._refuse("timestamp", expected, _shown(cell), "divide milliseconds by 1000")
+            self.file.refuse("timestamp", expected, shown(cell), "divide milliseconds by 1000")
         return seconds
 
     def _rfc3339(self, text: str) -> float:
@@ -344,32 +262,15 @@ class _Rows:
             moment = None
         if moment is None or moment.tzinfo is None:
             expected = "RFC 3339 with a zone (2026-01-05T08:00:00Z) or a number of seconds"
-            self._refuse("timestamp", expected, _shown(text), "write it so")
+            self.file.refuse("timestamp", expected, shown(text), "write it so")
         return moment.timestamp()
 
     def _response_time(self, cell: str) -> float | None:
         text = cell.strip()
         if not text:
             return None
-        seconds = _number(text)
+        seconds = number(text)
         if seconds is None or not 0 <= seconds <= _LONGEST_RESPONSE_S:
             expected = f"a number of seconds from 0 to {_LONGEST_RESPONSE_S:.0f}"
-            self._refuse("response_time_seconds", expected, _shown(cell), "mend it, or leave the cell empty")
+            self.file.refuse("response_time_seconds", expected, shown(cell), "mend it, or leave the cell empty")
         return seconds
-
-    def _refuse(self, column: str | None, expected: str, found: str, remedy: str) -> NoReturn:
-        place = f"line {max(self.reader.line_num, 1)}" + (f", column {column}" if column else "")
-        raise BadAnswersFile(f"{self.path}, {place}: expected {expected}, found {found}: {remedy}.")
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    # Python reads "1_000" as a number, which a CSV never means; infinities and NaN are numbers of no moment.
-    return number if math.isfinite(number) and "_" not in text else None
-
-
-def _shown(text: str) -> str:
-    return repr(text[:80]) if text.strip() else "an empty cell"

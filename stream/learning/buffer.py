@@ -2,19 +2,16 @@
 The replay buffer: the latest answers of many users, in runs, in a file of SQLite.
 
 The trainer writes it and resumes from the places that it holds; the process of an update reads it, by `load_runs`,
-while the trainer writes on. What an answer looks like, packed, is said in `stream.learning.runs`.
+while the trainer writes on. What an answer looks like, packed, is said in `stream.learning.runs`; the file itself is
+`stream.learning.database`'s.
 
 No id of a user, an answer or an example stands in the file, only 64-bit hashes of them.
 """
 
-import math
 import sqlite3
-import time
 from array import array
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas import ExampleCorrection, TrainingExample
-from stream.errors import StoreError, UserError
+from stream.learning.database import SCRUB_EVERY_S, Database, Kind, name_hash, read_only, surplus
 from stream.learning.runs import ANSWER, Runs, can_pack, longest_run, packed, padded, with_outcome
 from stream.models import features
 from stream.models.dkt import SKILLS
@@ -34,10 +31,7 @@ VERSION = 1_000 + features.VERSION
 """Of the file: thousands count its own formats, the rest is the version of the features in it."""
 
 _SCHEMA = (
-    "CREATE TABLE about (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
-    "CREATE TABLE places (partition INTEGER PRIMARY KEY, read_to INTEGER NOT NULL)",
     "CREATE TABLE skills (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, place INTEGER NOT NULL)",
-    "CREATE TABLE erasures (user INTEGER PRIMARY KEY, until REAL NOT NULL)",
     # In the order of their numbers: new ones go to the end, which is twice as fast as putting them among their users'.
     """
     CREATE TABLE answers (
@@ -49,19 +43,12 @@ _SCHEMA = (
     # All that is known in memory of an answer, so that opening does not read the answers.
     "CREATE INDEX runs ON answers (user, number, event, size)",
 )
+_KIND = Kind("replay buffer", VERSION, _SCHEMA, "STREAM_BUFFER")
 _PUT = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DROP = "DELETE FROM answers WHERE user = ? AND number <= ?"
 
-_KEPT = 0.95
-"""Share of a limit that is left by an eviction, so that there is one for many new users."""
-
 _ROW_BYTES = 100
 """What an answer takes up in the file besides its record and its texts."""
-
-_SCRUB_EVERY_S = 60.0
-_CACHE_KIB = 32_768
-_WAL_BYTES = 67_108_864
-_BUSY_MS = 5_000
 
 
 class _Row(NamedTuple):
@@ -148,50 +135,33 @@ class Buffer:
     """
 
     def __init__(
-        self, path: Path, *, max_users: int, max_bytes: int, max_run: int, scrub_every_s: float = _SCRUB_EVERY_S
+        self, path: Path, *, max_users: int, max_bytes: int, max_run: int, scrub_every_s: float = SCRUB_EVERY_S
     ) -> None:
         self.path = path
         self._max_users = max_users
         self._max_bytes = max_bytes
         self._max_run = max_run
-        self._scrub_every_s = scrub_every_s
         self._runs: dict[int, _Run] = {}
         self._names: list[str] = []
         """Names of skills; a skill's number is its place here, from 1."""
         self._skills: dict[str, int] = {}
         """Numbers of skills, in the order of their rows."""
-        self._places: dict[int, int] = {}
-        self._erased: dict[int, float] = {}
         self._size = 0
         self._size_bytes = 0
-        self.count = 0
-        """Answers ever added; the next one's number."""
         # What is not in the file yet. Dropped answers go first, then rows are put: what is put is there.
         self._dropped: dict[int, int] = {}
         self._rows: dict[int, dict[int, _Row]] = {}
-        self._new_erasures: set[int] = set()
         self._skills_written = 0
-        self._is_changed = False
-        self._to_scrub = False
-        """Whether something of an erased user may still stand in the file or its log."""
-        self._scrubbed_at = -math.inf
-        self._db = _open(path)
-        try:
-            self._read()
-        except sqlite3.DatabaseError as error:
-            self.close()
-            raise _unusable(path, str(error)) from error
+        self._file = Database(path, _KIND, scrub_every_s)
+        with self._file.reading():
+            self._read(self._file.db)
         self._keep_bounds()
 
-    def _read(self) -> None:
-        about = dict(self._db.execute("SELECT name, value FROM about"))
-        self.count, self._to_scrub = about["count"], bool(about["to_scrub"])
-        self._places = dict(self._db.execute("SELECT partition, read_to FROM places"))
-        self._erased = dict(self._db.execute("SELECT user, until FROM erasures"))
-        self._names = [name for (name,) in self._db.execute("SELECT name FROM skills ORDER BY number")]
-        self._skills = dict(self._db.execute("SELECT name, number FROM skills ORDER BY place"))
+    def _read(self, db: sqlite3.Connection) -> None:
+        self._names = [name for (name,) in db.execute("SELECT name FROM skills ORDER BY number")]
+        self._skills = dict(db.execute("SELECT name, number FROM skills ORDER BY place"))
         self._skills_written = len(self._skills)
-        index = self._db.execute("SELECT user, number, event, size FROM answers ORDER BY user, number")
+        index = db.execute("SELECT user, number, event, size FROM answers ORDER BY user, number")
         for user, of_user in groupby(index, key=lambda row: int(row[0])):
             _, *columns = zip(*of_user, strict=True)
             run = self._runs[user] = _Run(*(array("q", column) for column in columns))
@@ -208,7 +178,12 @@ class Buffer:
 
     def close(self) -> None:
         """Close the file; what was not committed is lost."""
-        self._db.close()
+        self._file.close()
+
+    @property
+    def count(self) -> int:
+        """Answers ever added; the next one's number."""
+        return self._file.count
 
     def __len__(self) -> int:
         """Return the number of answers that are kept."""
@@ -240,7 +215,6 @@ class Buffer:
         if order[: len(self._skills)] != list(self._skills):
             self._skills_written = 0
         self._skills = {skill: self._number_of(skill) for skill in order}
-        self._is_changed = True
 
     def _number_of(self, skill: str) -> int:
         number = self._skills.get(skill)
@@ -251,36 +225,19 @@ class Buffer:
 
     def places(self) -> dict[int, int]:
         """Return, by partition of `training-examples`, the offset to read next; durable as of the last commit."""
-        return dict(self._places)
+        return self._file.places()
+
+    def has_read(self, partition: int, offset: int) -> bool:
+        """Return whether an offset was read already."""
+        return self._file.has_read((partition, offset))
 
     def passed(self, partition: int, offset: int) -> None:
         """Take note of an offset that brought no example."""
-        self._goes_on((partition, offset))
+        self._file.goes_on((partition, offset))
 
     def made_anew(self, partition: int, end: int) -> bool:
-        """
-        Go back to the beginning of a partition if its topic was made anew.
-
-        Args:
-            partition: Of `training-examples`.
-            end: Its end now: below the place up to which it was read, if it is another topic of the same name.
-
-        Returns:
-            Whether it was.
-        """
-        if self._places.get(partition, 0) <= end:
-            return False
-        self._places[partition] = 0
-        self._is_changed = True
-        return True
-
-    def _goes_on(self, place: tuple[int, int]) -> bool:
-        partition, offset = place
-        if offset < self._places.get(partition, 0):
-            return False
-        self._places[partition] = offset + 1
-        self._is_changed = True
-        return True
+        """Go back to the beginning of a partition if its topic, which now ends there, was made anew; return that."""
+        return self._file.made_anew(partition, end)
 
     def add(self, example: TrainingExample, at: float, place: tuple[int, int]) -> bool:
         """
@@ -295,14 +252,14 @@ class Buffer:
             Whether it was added: not if its place was read already, its event is in the user's run, the user was erased
             after it, or its features cannot be kept.
         """
-        if not self._goes_on(place):
+        if not self._file.goes_on(place):
             return False
-        user, event = _hash(example.user_id), _hash(example.event_id)
+        user, event = name_hash(example.user_id), name_hash(example.event_id)
         run = self._runs.get(user)
-        if (run is not None and run.has(event)) or at <= self._erased.get(user, -math.inf) or not can_pack(example):
+        if (run is not None and run.has(event)) or at <= self._file.erased_until(user) or not can_pack(example):
             return False
         self._put(self._row(example, user, event, at))
-        self.count += 1
+        self._file.count += 1
         if len(self._runs[user]) > self._max_run:
             self._drop(user, 1)
         self._evict()
@@ -314,7 +271,7 @@ class Buffer:
         more = array("i", skills[SKILLS:]).tobytes() or None
         texts = len(example.topic_id.encode()) + len((example.item_id or "").encode())
         size = _ROW_BYTES + len(record) + texts + len(more or b"")
-        example_hash = _hash(example.example_id)
+        example_hash = name_hash(example.example_id)
         return _Row(
             self.count, user, event, example_hash, size, at, example.topic_id, example.item_id, more, record
         )  # fmt: skip
@@ -350,21 +307,12 @@ class Buffer:
         self._evict()
 
     def _evict(self) -> None:
-        """
-        Drop users if there are too many, so that some room is left.
-
-        The half who answered latest stay. Of the older half, those with the largest hash go: users with a small one
-        remain however long it is since, so that the older half is an even sample of all users that there ever were.
-        """
         if len(self._runs) <= self._max_users and self._size_bytes <= self._max_bytes:
             return
-        users, size = int(_KEPT * self._max_users), int(_KEPT * self._max_bytes)
-        while len(self._runs) > 1:
-            quiet_first = sorted(self._runs, key=lambda user: self._runs[user].numbers[-1])
-            for user in sorted(quiet_first[: len(quiet_first) // 2], reverse=True):
-                if len(self._runs) <= users and self._size_bytes <= size:
-                    return
-                self._drop(user, len(self._runs[user]))
+        newest = {user: run.numbers[-1] for user, run in self._runs.items()}
+        size = {user: sum(run.sizes) for user, run in self._runs.items()}
+        for user in surplus(newest, size, self._max_users, self._max_bytes):
+            self._drop(user, len(self._runs[user]))
 
     def correct(self, correction: ExampleCorrection, place: tuple[int, int]) -> Corrected | None:
         """
@@ -377,9 +325,9 @@ class Buffer:
         Returns:
             The answer; None if it is not kept, or the place was read already.
         """
-        if not self._goes_on(place):
+        if not self._file.goes_on(place):
             return None
-        row = self._find(_hash(correction.user_id), _hash(correction.example_id))
+        row = self._find(name_hash(correction.user_id), name_hash(correction.example_id))
         if row is None:
             return None
         record = with_outcome(row.record, correction.correct)
@@ -407,12 +355,10 @@ class Buffer:
         """Return a user's answers by their numbers, in order, whether they are in the file yet or not."""
         if user not in self._runs:
             return {}
-        try:
-            stored = self._db.execute(
+        with self._file.reading():
+            stored = self._file.db.execute(
                 "SELECT * FROM answers WHERE user = ? AND number > ?", (user, self._dropped.get(user, -1))
             ).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise _unusable(self.path, str(error)) from error
         rows = {row.number: row for row in map(_Row._make, stored)} | self._rows.get(user, {})
         return dict(sorted(rows.items()))
 
@@ -427,13 +373,8 @@ class Buffer:
             user_id: Whose.
             until: Kafka's timestamp of the erasure, seconds since the epoch.
         """
-        user = _hash(user_id)
-        if until <= self._erased.get(user, -math.inf):
-            return  # all erasures are read again when the trainer starts
-        self._erased[user] = until
-        self._new_erasures.add(user)
-        self._is_changed = self._to_scrub = True
-        if user not in self._runs:
+        user = name_hash(user_id)
+        if not self._file.forget(user, until) or user not in self._runs:
             return
         rows = self._all(user)
         self._drop(user, len(rows))
@@ -465,56 +406,18 @@ class Buffer:
                 and the next commit tries again.
             UserError: If the file was damaged since it was opened.
         """
-        try:
-            if self._is_changed or self._rows or self._dropped:
-                self._write()
-            if self._to_scrub and time.monotonic() >= self._scrubbed_at + self._scrub_every_s:
-                self._scrub()
-        except sqlite3.OperationalError as error:
-            raise StoreError(
-                f"{self.path}: expected to write the replay buffer, found: {error}; it is tried again"
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise _unusable(self.path, str(error)) from error
+        if self._file.is_changed or self._skills_written < len(self._skills) or self._rows or self._dropped:
+            self._write(self._file.db)
+        self._file.scrub()
 
-    def _write(self) -> None:
-        db = self._db
-        erasures = [(user, self._erased[user]) for user in self._new_erasures]
+    def _write(self, db: sqlite3.Connection) -> None:
         skills = [(number, name, place) for place, (name, number) in enumerate(self._skills.items())]
-        try:
-            db.execute("BEGIN IMMEDIATE")
+        with self._file.transaction():
             db.executemany(_DROP, self._dropped.items())
             db.executemany(_PUT, (row for rows in self._rows.values() for row in rows.values()))
-            db.executemany("INSERT OR REPLACE INTO erasures VALUES (?, ?)", erasures)
             db.executemany("INSERT OR REPLACE INTO skills VALUES (?, ?, ?)", skills[self._skills_written :])
-            db.executemany("INSERT OR REPLACE INTO places VALUES (?, ?)", self._places.items())
-            about = [("count", self.count), ("to_scrub", self._to_scrub)]
-            db.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about)
-            db.execute("COMMIT")
-        finally:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-        self._dropped, self._rows, self._new_erasures = {}, {}, set()
+        self._dropped, self._rows = {}, {}
         self._skills_written = len(skills)
-        self._is_changed = False
-
-    def _scrub(self) -> None:
-        """
-        Rewrite the file, and empty its log.
-
-        `secure_delete` overwrites deleted rows, but not the copies that stay behind in the free room of pages when
-        their rows are moved to other ones: of a tenth of the erased users something was found.
-        """
-        self._scrubbed_at = time.monotonic()
-        self._db.execute("VACUUM")
-        self._db.execute("PRAGMA busy_timeout = 0")  # an update that reads is not waited for
-        try:
-            is_busy, *_ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        finally:
-            self._db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-        if not is_busy:
-            self._to_scrub = False
-            self._db.execute("UPDATE about SET value = 0 WHERE name = 'to_scrub'")
 
 
 def load_runs(path: Path, *, most: int, seed: int) -> tuple[Runs, tuple[str, ...]]:
@@ -532,12 +435,8 @@ def load_runs(path: Path, *, most: int, seed: int) -> tuple[Runs, tuple[str, ...
     Raises:
         StoreError: If the file cannot be read.
     """
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as db:
-            db.execute("BEGIN")
-            return _load(db, most, seed)
-    except sqlite3.DatabaseError as error:
-        raise StoreError(f"{path}: expected a replay buffer to read, found: {error}") from error
+    with read_only(path, _KIND.noun) as db:
+        return _load(db, most, seed)
 
 
 def _load(db: sqlite3.Connection, most: int, seed: int) -> tuple[Runs, tuple[str, ...]]:
@@ -578,60 +477,8 @@ def choose(lengths: NDArray[np.int64], last: NDArray[np.int64], most: int, seed:
     return np.concatenate([latest_first[:latest], others[np.cumsum(lengths[others]) <= left]])
 
 
-def _hash(name: str) -> int:
-    """Return a stable hash, 64 bits with a sign, as SQLite keeps integers."""
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
-
-
 def _skill_rows(skills: dict[str, int]) -> NDArray[np.int64]:
     """Return the row of the embedding for each number of a skill, 0 for the number 0."""
     rows = np.zeros(max(skills.values(), default=0) + 1, np.int64)
     rows[list(skills.values())] = np.arange(1, len(skills) + 1)
     return rows
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None)
-    except (OSError, sqlite3.OperationalError) as error:
-        raise UserError(f"{path}: expected a file for the replay buffer, found: {error}; see STREAM_BUFFER") from error
-    try:
-        _check(db, path)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("PRAGMA secure_delete = ON")
-        db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-        if not db.execute("PRAGMA user_version").fetchone()[0]:
-            _create(db)
-    except sqlite3.DatabaseError as error:
-        db.close()
-        raise _unusable(path, str(error)) from error
-    except UserError:
-        db.close()
-        raise
-    return db
-
-
-def _check(db: sqlite3.Connection, path: Path) -> None:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    is_empty = db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0] == 0
-    if version != VERSION and not (version == 0 and is_empty):
-        raise _unusable(path, f"a database of version {version}")
-
-
-def _create(db: sqlite3.Connection) -> None:
-    db.execute("BEGIN IMMEDIATE")
-    for statement in _SCHEMA:
-        db.execute(statement)
-    db.execute("INSERT INTO about VALUES ('count', 0), ('to_scrub', 0)")
-    db.execute(f"PRAGMA user_version = {VERSION}")
-    db.execute("COMMIT")
-
-
-def _unusable(path: Path, found: str) -> UserError:
-    return UserError(
-        f"{path}: expected a replay buffer of version {VERSION}, found: {found}; "
-        "stop what else uses the file, or remove it: the examples are read again from the topic"
-    )

@@ -1,14 +1,18 @@
-"""The child process in which updates run: one at a time, within limits of time and memory."""
+"""The child process in which updates run: one at a time, over all models, within limits of time and memory."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from typing import TypeVar
 
 import psutil
 import structlog
 
-from stream.learning.update import Wish, prepare, update
+from stream.learning.update import prepare
+
+Wish = TypeVar("Wish")
 
 log = structlog.get_logger()
 
@@ -30,6 +34,7 @@ class Children:
         self._limit_s = limit_s
         self._started_at = 0.0
         self._looked_at = 0.0
+        self._latest: Future[str] | None = None
         self._pool = self._new()
 
     def _new(self) -> ProcessPoolExecutor:
@@ -38,15 +43,20 @@ class Children:
         pool.submit(ready)
         return pool
 
-    def submit(self, wish: Wish) -> Future[str]:
-        """Start an update."""
+    def is_free(self) -> bool:
+        """Return whether no update runs."""
+        return self._latest is None or self._latest.done()
+
+    def submit(self, update: Callable[[Wish], str], wish: Wish) -> Future[str]:
+        """Start an update; only while `is_free`."""
         self._started_at = time.monotonic()
         try:
-            return self._pool.submit(update, wish)
+            self._latest = self._pool.submit(update, wish)
         except BrokenProcessPool:
             log.warning("trainer.child_lost")
             self._pool = self._new()
-            return self._pool.submit(update, wish)
+            self._latest = self._pool.submit(update, wish)
+        return self._latest
 
     def limit(self) -> str | None:
         """End an update that is beyond its limits, and return which one; its future fails then. Cheap to call often."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from river.drift import ADWIN
 from scipy.stats import ks_2samp
 
-from stream.learning.watch import NEW_BELOW
+from stream.learning.judged import NEW_BELOW
 from stream.models.features import COLUMN
 
 

@@ -39,11 +39,7 @@ def evaluate_file(
     Raises:
         UserError: As the protocols do, if a file cannot be written, or there is no page of a protocol.
     """
-    for path in (report, predictions, page):
-        if path is not None and not path.resolve().parent.is_dir():
-            raise UserError(f"{path}: the folder {path.parent} does not exist; make it, or choose another place")
-        if path is not None and path.is_dir():
-            raise UserError(f"{path}: expected a file to write, found a folder; name a file in it")
+    check_places(report, predictions, page)
     if page is not None and protocol == "progressive":
         raise UserError("--page shows an evaluation on users held out; leave out --page, or use --protocol user-split")
     use_cores()
@@ -64,3 +60,17 @@ def evaluate_file(
             render(found.report, history, found.rows, found.serving, history.names, found.epochs), encoding="utf-8"
         )
     write(table(found.report))
+
+
+def check_places(*places: Path | None) -> None:
+    """
+    Check that files can be written, before the work whose outcome they take.
+
+    Raises:
+        UserError: If one cannot.
+    """
+    for path in places:
+        if path is not None and not path.resolve().parent.is_dir():
+            raise UserError(f"{path}: the folder {path.parent} does not exist; make it, or choose another place")
+        if path is not None and path.is_dir():
+            raise UserError(f"{path}: expected a file to write, found a folder; name a file in it")

@@ -46,10 +46,7 @@ def train_file(
         UserError: If the file cannot be read, is too small, `out` exists already, or the search lacks Optuna.
         StoreError: If the artifact could not be written.
     """
-    if out.exists():
-        raise UserError(f"{out}: exists already; choose another folder for --out")
-    if out.parent.exists() and not out.parent.is_dir():
-        raise UserError(f"{out}: expected a folder to make it in, found the file {out.parent}; choose another --out")
+    check_out(out)
     if trials:
         needs_optuna()
     make_folder(records)
@@ -81,14 +78,31 @@ def train_file(
         fitted = attempt(run, chosen) if found is None else found[1]
         run.figures.update(fitted.figures)
         state_format = f"lstm-1x{chosen.hidden}-{KNOWLEDGE}-{weights_digest(fitted.network)}"
-        version = int(out.name[1:]) if out.name[:1] == "v" and out.name[1:].isdigit() else 1
         span = _span(answers, history, int(training.there.sum()), int((part == TRAINING).sum()))
         about = Publication(
-            KNOWLEDGE, version, state_format, history.names, span, fitted.figures, asdict(chosen), validation
+            KNOWLEDGE, version_of(out), state_format, history.names, span, fitted.figures, asdict(chosen), validation
         )
         publish(fitted.network, Store(str(out.parent)), out.name, about)
         run.artifact = out
     return fitted.figures
+
+
+def check_out(out: Path) -> None:
+    """
+    Check that an artifact can be made.
+
+    Raises:
+        UserError: If there is something already, or no folder to make it in.
+    """
+    if out.exists():
+        raise UserError(f"{out}: exists already; choose another folder for --out")
+    if out.parent.exists() and not out.parent.is_dir():
+        raise UserError(f"{out}: expected a folder to make it in, found the file {out.parent}; choose another --out")
+
+
+def version_of(out: Path) -> int:
+    """Return the version that a folder's name says, `v7` for instance; 1 if it says none."""
+    return int(out.name[1:]) if out.name[:1] == "v" and out.name[1:].isdigit() else 1
 
 
 def use_cores() -> None:

@@ -57,18 +57,18 @@ LEAST_TIMED = 100
 @dataclass(frozen=True, slots=True)
 class Answers:
     """
-    Answers, and what was said of them before they were seen.
+    Answers, or weeks of users, and what was said of them before it was known what came.
 
     Attributes:
-        user: Whose answer, any integers, `(N,)`.
-        correct: bool `(N,)`.
-        p_candidate: Probability of a right answer, `(N,)`.
+        user: Whose, any integers, `(N,)`.
+        correct: Whether it came, bool `(N,)`: a right answer, or that the user failed or withdrew.
+        p_candidate: Probability that it would, `(N,)`.
         p_champion: What serves said, `(N,)`.
-        p_fallback: What LNIRT said, `(N,)`.
+        p_fallback: What the fallback said, `(N,)`.
         response_time_s: `(N,)`, NaN where unknown.
-        median_candidate: Median response time, seconds, `(N,)`.
+        median_candidate: Median response time, seconds, `(N,)`; of weeks NaN, as the others.
         median_champion: What serves said, `(N,)`.
-        median_fallback: What LNIRT said, `(N,)`.
+        median_fallback: What the fallback said, `(N,)`.
     """
 
     user: NDArray[np.integer]
@@ -80,6 +80,13 @@ class Answers:
     median_candidate: NDArray[np.floating]
     median_champion: NDArray[np.floating]
     median_fallback: NDArray[np.floating]
+
+    @property
+    def is_finite(self) -> NDArray[np.bool_]:
+        """Whether what the candidate said are numbers, `(N,)`; of a time only where anybody says one."""
+        is_timed = np.isfinite(self.median_candidate) | np.isnan(self.median_fallback)
+        found: NDArray[np.bool_] = np.isfinite(self.p_candidate) & is_timed
+        return found
 
     def take(self, rows: slice | NDArray[np.bool_]) -> "Answers":
         """Return some of the answers."""
@@ -227,15 +234,18 @@ class Trial:
     Args:
         every: Answers between two looks.
         budget: Answers after which a candidate that is not better is kept out.
+        least_of_each: Of what came and of what did not: with fewer nobody is promoted, nor given up before the budget.
     """
 
-    def __init__(self, every: int, budget: int) -> None:
+    def __init__(self, every: int, budget: int, least_of_each: int = 0) -> None:
         self._every = every
         self._budget = budget
+        self._least_of_each = least_of_each
         self._next = min(every, budget)
         self._gains = Gains()
         self._met: list[Answers] = []
         self._is_finite = True
+        self._of_each = np.zeros(2, np.int64)
 
     @property
     def n(self) -> int:
@@ -248,6 +258,11 @@ class Trial:
         return self._gains.mean
 
     @property
+    def _known_of_each(self) -> int:
+        """How many are known of the rarer kind, what came or what did not."""
+        return int(self._of_each.min())
+
+    @property
     def needed(self) -> float:
         """The gain that would be significant now; `LARGEST` stands for more than that."""
         return min(self._gains.needed, LARGEST)
@@ -255,7 +270,8 @@ class Trial:
     def add(self, met: Answers) -> None:
         """Take answers that came after what was added before."""
         self._met.append(met)
-        self._is_finite &= bool(np.isfinite([met.p_candidate, met.median_candidate]).all())
+        self._of_each += np.bincount(met.correct, minlength=2)
+        self._is_finite &= bool(met.is_finite.all())
         if self._is_finite:
             self._gains.add(
                 met.user, log_losses(met.correct, met.p_champion) - log_losses(met.correct, met.p_candidate)
@@ -266,7 +282,7 @@ class Trial:
         if not self._is_finite:
             return self._decide(False, "its predictions are not finite")
         n = self.n
-        if n < self._next:
+        if n < self._next or (self._known_of_each < self._least_of_each and n < self._budget):
             return None
         self._next = min((n // self._every + 1) * self._every, self._budget)
         found = self._verdict(is_over=n >= self._budget)
@@ -274,15 +290,18 @@ class Trial:
 
     def _verdict(self, *, is_over: bool) -> tuple[bool, str] | None:
         """Return whether the candidate is promoted, and why; None if that is open."""
+        if self._known_of_each < self._least_of_each:
+            known = f"of one kind only {self._known_of_each} are known, {self._least_of_each} needed"
+            return False, f"{known}, within {self._budget} predictions"
         gains = self._gains
-        by = f"{self.gain:.4f} an answer, {self.needed:.4f} needed"
+        by = f"{self.gain:.4f} a prediction, {self.needed:.4f} needed"
         if gains.is_above_zero():
             lost = self._lost()
             if lost is None:
                 return True, f"its log loss is better at 95%: by {by}"
             return (False, f"its log loss is better, but {lost}") if is_over else None
         if is_over:
-            return False, f"its log loss was not better at 95% within {self._budget} answers: by {by}"
+            return False, f"its log loss was not better at 95% within {self._budget} predictions: by {by}"
         if is_hopeless(gains, self._budget):
             return False, f"its log loss will hardly be better at 95%: by {by}"
         return None
@@ -310,7 +329,7 @@ class Trial:
         """Return those of candidate, champion and fallback."""
         self._met = [Answers.joined(self._met)]
         met = self._met[0]
-        finite = met.take(np.isfinite(met.p_candidate) & np.isfinite(met.median_candidate))
+        finite = met.take(met.is_finite)
         return (
             _of(finite, finite.p_candidate, finite.median_candidate),
             _of(met, met.p_champion, met.median_champion),

@@ -27,6 +27,16 @@ FOLDS = 5
 TRAINING, VALIDATION, TEST = 0, 1, 2
 
 
+def parts_of(users: int, seed: int) -> NDArray[np.int8]:
+    """Return the part of each user, int8 `(users,)`: 72% train, 8% validate, 20% test, as figures are compared."""
+    order = np.arange(users)
+    np.random.RandomState(seed).shuffle(order)
+    part = np.full(users, TRAINING, np.int8)
+    part[order[int(0.72 * users) : int(0.8 * users)]] = VALIDATION
+    part[order[int(0.8 * users) :]] = TEST
+    return part
+
+
 @dataclass(frozen=True, slots=True)
 class History:
     """
@@ -90,13 +100,8 @@ class History:
         )  # fmt: skip
 
     def split(self, seed: int) -> NDArray[np.int8]:
-        """Return the part of each user, int8 `(users,)`: 72% train, 8% validate, 20% test, as figures are compared."""
-        order = np.arange(self.users)
-        np.random.RandomState(seed).shuffle(order)
-        part = np.full(self.users, TRAINING, np.int8)
-        part[order[int(0.72 * self.users) : int(0.8 * self.users)]] = VALIDATION
-        part[order[int(0.8 * self.users) :]] = TEST
-        return part
+        """Return the part of each user, int8 `(users,)`."""
+        return parts_of(self.users, seed)
 
     def answers(self, rows: NDArray[np.int64]) -> Answers:
         """Return some answers, of different users, as the worker's records take them."""

@@ -156,8 +156,8 @@ def card(manifest: Manifest, sizes: Mapping[str, int]) -> str:
     """
     span = manifest.trained_on
     when = f", from {span.first_at} to {span.last_at}" if span.first_at and span.last_at else ""
-    figures = _rows(manifest.metrics)
-    recipe = _rows(manifest.recipe)
+    figures = rows(manifest.metrics)
+    recipe = rows(manifest.recipe)
     files = "\n".join(f"| `{name}` | {size:,} |" for name, size in sizes.items())
     return f"""# {manifest.name}, version {manifest.version}
 
@@ -205,5 +205,6 @@ moved by `calibration_log_sigma`, so that 80% of the times held out lie between 
 """
 
 
-def _rows(values: Mapping[str, float]) -> str:
+def rows(values: Mapping[str, float]) -> str:
+    """Return the rows of a table of names and values, Markdown."""
     return "\n".join(f"| {name} | {value:.6g} |" for name, value in values.items())

@@ -8,6 +8,7 @@ Source:
     Jacob et al. 2018, Quantization and training of neural networks for efficient integer-arithmetic-only inference.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,14 @@ _LEAST_SIZE = 1_024
 """Numbers of a tensor below which rounding saves nothing."""
 
 
-def quantized(model: bytes) -> bytes:
-    """Return an ONNX model whose large tensors are stored as 8-bit integers and read through `DequantizeLinear`."""
+def quantized(model: bytes, exact: Collection[str] = ()) -> bytes:
+    """
+    Return an ONNX model whose large tensors are stored as 8-bit integers and read through `DequantizeLinear`.
+
+    Args:
+        model: The whole one.
+        exact: Kinds of nodes whose tensors stay as they are: what is looked up may be no weight.
+    """
     proto = onnx.load_model_from_string(model)
     graph = proto.graph
     large = {
@@ -37,7 +44,7 @@ def quantized(model: bytes) -> bytes:
     for node in graph.node:
         after = []
         for place, name in enumerate(node.input):
-            if name not in large:
+            if name not in large or node.op_type in exact:
                 continue
             axis = _axis(node)
             if name not in stored:
@@ -64,8 +71,8 @@ def _axis(node: onnx.NodeProto) -> int | None:
     """Return along which axis of a node's weights each slice has a scale of its own; None for one scale of all."""
     if node.op_type == "Gather":
         return None
-    if node.op_type == "LSTM":
-        return 1  # (directions, 4 H, inputs)
+    if node.op_type in {"LSTM", "GRU"}:
+        return 1  # (directions, gates x H, inputs)
     transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
     return 0 if transposed else -1
 

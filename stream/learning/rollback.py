@@ -53,21 +53,30 @@ class Guard:
     Args:
         window: Answers after which the model is established.
         margin: Nats by which log loss may worsen.
+        least_of_each: Of what came and of what did not, among those answers: while there are fewer it is not judged,
+            and where the window is full, it waits for the latest ones that have them.
     """
 
-    def __init__(self, window: int, margin: float) -> None:
+    def __init__(self, window: int, margin: float, least_of_each: int = 0) -> None:
         self._window = window
         self._margin = margin
+        self._least_of_each = least_of_each
         self._latest = _NONE
         self._before = _NONE
         self._since = _NONE
         self.version: int | None = None
         """What is watched; None for nothing."""
 
+    @property
+    def is_in_window(self) -> bool:
+        """Whether what is watched has served fewer answers than the window has."""
+        return self.version is not None and len(self._since) < self._window
+
     def add(
         self,
         version: NDArray[np.int64],
         user: NDArray[np.int64],
+        happened: NDArray[np.bool_],
         loss_serving: NDArray[np.float64],
         loss_fallback: NDArray[np.float64],
     ) -> None:
@@ -77,16 +86,17 @@ class Guard:
         Args:
             version: That served each, `(N,)`.
             user: Whose answer, any integers, `(N,)`.
+            happened: What came, `(N,)`.
             loss_serving: Log loss of what served, nats, `(N,)`.
             loss_fallback: Of the fallback, nats, `(N,)`.
         """
         answers = np.empty(len(version), _ROW)
-        answers["version"], answers["user"] = version, user
+        answers["version"], answers["user"], answers["happened"] = version, user, happened
         answers["serving"], answers["fallback"] = loss_serving, loss_fallback
         self._latest = np.concatenate([self._latest, answers])[-(_BEFORE + self._window) :]
         if self.version is not None:
             mine = answers[answers["version"] == self.version]
-            self._since = np.concatenate([self._since, mine])[: self._window]
+            self._since = np.concatenate([self._since, mine])[-self._window :]
 
     def started(self, version: int, *, again: bool = False) -> None:
         """
@@ -113,6 +123,8 @@ class Guard:
         """Return that the model is to be taken back; the watch ends with that, or with the window."""
         if self.version is None or min(len(self._before), len(self._since)) < _LEAST_ANSWERS:
             return None
+        if np.bincount(self._since["happened"], minlength=2).min() < self._least_of_each:
+            return None
         verdict = self._judge(self.version)
         if verdict is not None:
             self.ended()
@@ -131,13 +143,19 @@ class Guard:
         if worsened <= self._margin or least_rise <= 0 or least_beside <= self._margin / 2:
             return None
         reason = (
-            f"over {len(since)} answers its log loss was {lost:.3f}, before it {lost_before:.3f}: worse by "
+            f"over {len(since)} predictions its log loss was {lost:.3f}, before it {lost_before:.3f}: worse by "
             f"{worsened:.3f} beyond what the fallback lost too, which is above {self._margin:g}"
         )
         return Verdict(version, len(since), lost_before, lost, worsened, reason)
 
 
-_ROW = np.dtype([("version", np.int64), ("user", np.int64), ("serving", np.float64), ("fallback", np.float64)])
+_ROW = np.dtype([
+    ("version", np.int64),
+    ("user", np.int64),
+    ("happened", bool),
+    ("serving", np.float64),
+    ("fallback", np.float64),
+])  # fmt: skip
 _NONE = np.zeros(0, _ROW)
 
 

@@ -65,6 +65,7 @@ class System:
                 "partitions": PARTITIONS,
                 "model_store": self.folder / "models",
                 "buffer": self.folder / "buffer.sqlite",
+                "risk_examples": self.folder / "risk-examples.sqlite",
                 "session_timeout_s": 6.0,
                 "fetch_max_wait_ms": 50,
                 "commit_interval_s": 0.2,

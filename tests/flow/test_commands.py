@@ -130,12 +130,13 @@ def test_a_file_that_cannot_be_used_is_one_sentence(bare: System, arguments: lis
 
 def test_models_are_listed_promoted_and_rolled_back(system: System) -> None:
     """The list shows the store and what is announced; `promote` and `rollback` change what every worker serves."""
-    assert "no models in" in system.command("models", "list").stdout
+    assert "no knowledge models in" in system.command("models", "list").stdout
     for version in (2, 10):
         make_release(system, version)
     listed = system.command("models", "list").stdout
     assert listed.index("knowledge version 2:") < listed.index("knowledge version 10:")
-    assert "none of them is announced: the fallback serves" in listed
+    assert "no version of knowledge is announced: the fallback serves" in listed
+    assert "no risk models in" in listed
     for version in (2, 10):
         assert system.command("models", "promote", str(version)).returncode == 0
     assert system.command("models", "list").stdout.splitlines()[1].endswith("<- champion")
@@ -143,7 +144,7 @@ def test_models_are_listed_promoted_and_rolled_back(system: System) -> None:
     assert (rolled.returncode, rolled.stderr) == (0, "")
     assert "version 2 is announced" in rolled.stdout
     system.start("worker")
-    assert system.await_metric("worker", "stream_model_version", lambda version: version > 0) == 2
+    assert system.await_metric("worker", 'stream_model_version{name="knowledge"}', lambda version: version > 0) == 2
     missing = system.command("models", "promote", "11")
     assert missing.returncode in (1, 2)
     assert "Traceback" not in missing.stderr

@@ -130,6 +130,19 @@ def test_bad_messages_of_every_topic_become_dead_letters(system: System, outbox:
     }
 
 
+def test_an_academic_event_of_the_future_is_put_aside(system: System) -> None:
+    """By Kafka's clock, not by the worker's: it comes to the same when it is read again, and moves no week."""
+    event = {"type": "attendance_recorded", "user_id": USER, "status": "present"}
+    ahead, past = event | {"timestamp": "2099-03-01T09:00:00Z"}, event | {"timestamp": "2020-03-02T09:00:00Z"}
+    system.send([("academics", ahead), ("academics", past), answer(USER, 0)])
+    system.start("worker")
+    (letter,) = letters_of(system, 1)
+    assert letter.reason == "from_the_future"
+    assert "found 2099-03-01T09:00:00+00:00" in letter.detail
+    (said, *_) = system.read("predictions.risk", until=lambda found: len(found) >= 2)
+    assert {said["as_of"][:4]} <= {"2020", "2026"}
+
+
 def test_a_dead_letter_comes_once_however_often_the_worker_is_killed(system: System, outbox: Producer) -> None:
     """The same record has the same dead letter id, whatever happened in between."""
     bad = BAD[0]

@@ -31,9 +31,11 @@ pytestmark = pytest.mark.timeout(240)
 
 CHUNK, MOST_ANSWERS = 400, 8_000
 NEWCOMERS, ANSWERS_OF_EACH = 20, 5
-VERSION = "stream_model_version"
+FROZEN = 'stream_trainer_updates_total{name="knowledge",outcome="frozen"}'
+VERSION = 'stream_model_version{name="knowledge"}'
 EXAMPLES = "stream_trainer_examples_total"
-CHALLENGER = "stream_trainer_challenger_version"
+ROLLBACKS = 'stream_trainer_rollbacks_total{name="knowledge"}'
+CHALLENGER = 'stream_trainer_challenger_version{name="knowledge"}'
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def test_a_better_model_goes_live_by_itself(learned: Learned) -> None:
     assert all(e["candidate"]["logloss"] < e["fallback"]["logloss"] and e["gain"] > e["needed"] for e in promoted)
     swapped = learned.system.events("model_swapped")
     assert {e["version"] for e in swapped} <= {e["candidate_version"] for e in promoted} | {None}
-    assert learned.system.metric("worker", "stream_model_swaps_total") >= 1
+    assert learned.system.metric("worker", 'stream_model_swaps_total{name="knowledge"}') >= 1
 
 
 def test_predictions_after_the_swap_name_the_version(learned: Learned) -> None:
@@ -189,18 +191,18 @@ def test_a_restarted_trainer_goes_on(system: System) -> None:
     assert system.events("update_started")[0]["candidate_version"] == 4
     frozen = Path(system.settings.model_store) / KNOWLEDGE / "v4"
     system.await_metric("trainer", CHALLENGER, lambda version: version == 4)
-    system.await_metric("worker", "stream_challenger_version", lambda version: version == 4)
+    system.await_metric("worker", 'stream_challenger_version{name="knowledge"}', lambda version: version == 4)
     assert frozen.is_dir()
     system.processes["trainer"].stop(timeout_s=30)
     assert "trainer.ended" in system.log("trainer")
     system.start("trainer")
-    assert system.metric("trainer", "stream_trainer_champion_version") == 3
+    assert system.metric("trainer", 'stream_trainer_champion_version{name="knowledge"}') == 3
     assert system.metric("trainer", CHALLENGER) == 4
     system.send(answer(f"user-{user}", 10) for user in range(20))
     assert population(system, 220)["answers"] == 220
     system.await_metric("trainer", "stream_trainer_buffered_answers", lambda count: count == 220)
-    system.await_metric("trainer", "stream_trainer_trial_answers", lambda count: count == 20)
-    ask_to_learn(KafkaOutbox(system.settings), system.settings, datetime.now(UTC))
+    system.await_metric("trainer", 'stream_trainer_trial_answers{name="knowledge"}', lambda count: count == 20)
+    ask_to_learn(KafkaOutbox(system.settings), system.settings, KNOWLEDGE, datetime.now(UTC))
     found = system.events("update_started", 2)
     assert [e["candidate_version"] for e in found] == [4, 5]
     assert [e["trigger"] for e in found] == ["answers", "hand"]
@@ -241,7 +243,7 @@ def test_a_trainer_killed_while_it_learns_leaves_no_half_artifact(system: System
     assert list(store.glob("v*")) == whole
     system.options |= {"update_seconds": 0.1}
     system.start("trainer")
-    system.await_metric("trainer", 'stream_trainer_updates_total{outcome="frozen"}', lambda count: count == 1)
+    system.await_metric("trainer", FROZEN, lambda count: count == 1)
     assert population(system, 1_200)["answers"] == 1_200
 
 
@@ -266,15 +268,15 @@ def test_a_model_that_predicts_badly_is_taken_back_by_itself(system: System) -> 
     system.await_metric("worker", VERSION, partial(eq, 2))
     for _ in range(10):
         some(3)
-        if system.metric("trainer", "stream_trainer_rollbacks_total"):
+        if system.metric("trainer", ROLLBACKS):
             break
-    system.await_metric("trainer", "stream_trainer_rollbacks_total", partial(eq, 1))
+    system.await_metric("trainer", ROLLBACKS, partial(eq, 1))
     system.await_metric("worker", VERSION, partial(eq, 1))
     (back,) = system.events("rolled_back")
     assert (back["version"], back["to_version"]) == (2, 1)
     assert back["logloss_after"] > back["logloss_before"] + 0.05
-    assert system.metric("trainer", "stream_trainer_champion_version") == 1
-    assert system.metric("trainer", "stream_trainer_previous_version") == 0
+    assert system.metric("trainer", 'stream_trainer_champion_version{name="knowledge"}') == 1
+    assert system.metric("trainer", 'stream_trainer_previous_version{name="knowledge"}') == 0
 
 
 def test_a_store_that_is_gone_costs_learning_and_nothing_else(system: System) -> None:
@@ -302,7 +304,7 @@ def test_a_corrupted_model_is_kept_out(system: System) -> None:
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
     announce(system, bad)
-    system.await_metric("worker", "stream_models_refused_total", lambda count: count >= 1)
+    system.await_metric("worker", 'stream_models_refused_total{name="knowledge"}', lambda count: count >= 1)
     refused = system.events("model_refused")[0]
     assert refused["version"] == 2
     assert "digest" in refused["reason"]

@@ -30,7 +30,8 @@ def absence(user: str, number: int) -> tuple[str, Message]:
         "type": "attendance_recorded",
         "user_id": user,
         "status": "absent",
-        "timestamp": f"2026-03-{number + 1:02d}T09:00:00Z",
+        # Within one week: no other prediction comes in between.
+        "timestamp": f"2026-03-0{number + 2}T09:00:00Z",
     }
 
 

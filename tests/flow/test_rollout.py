@@ -8,13 +8,16 @@ import pytest
 
 from schemas import TOPICS
 from stream.emission import prediction_id
+from stream.models.store import Store
 from stream.state.learner import key64
 from tests.flow.releases import announce, damage, make_release
 from tests.flow.system import Message, System, answer, answers_before, distinct, rounds
+from tests.risks import make_risk_release
 
 pytestmark = pytest.mark.timeout(180)
 
-VERSION, CHALLENGER = "stream_model_version", "stream_challenger_version"
+VERSION, CHALLENGER = 'stream_model_version{name="knowledge"}', 'stream_challenger_version{name="knowledge"}'
+OF_RISK, RISK_CHALLENGER = 'stream_model_version{name="risk"}', 'stream_challenger_version{name="risk"}'
 LINEAGE = "lstm-rollout"
 USERS = 24
 
@@ -155,7 +158,7 @@ def test_commands_put_on_trial_promote_and_take_back(system: System) -> None:
     )
     assert said(system, "promote", "2", "--share", "0.25") == [on_trial]
     assert said(system, "show") == ["champion: version 1", "on trial: version 2, which serves 25% of the users"]
-    assert said(system, "list") == [
+    assert said(system, "list", "--model", "knowledge") == [
         "knowledge version 1: 0 answers of 0 users  <- champion",
         "knowledge version 2: 0 answers of 0 users  <- on trial",
     ]
@@ -172,6 +175,96 @@ def test_commands_put_on_trial_promote_and_take_back(system: System) -> None:
     assert history[-1].endswith("before it version 1")
 
 
+def lectures(day: int) -> list[tuple[str, Message]]:
+    """Return a missed lecture of each user on a day."""
+    return [
+        ("academics", {
+            "event_id": f"user-{user}-day-{day}", "type": "attendance_recorded", "user_id": f"user-{user}",
+            "status": "absent", "timestamp": f"2026-03-{day:02d}T10:00:00Z",
+        })
+        for user in range(USERS)
+    ]  # fmt: skip
+
+
+def risks_of(system: System, day: int) -> list[Message]:
+    """Send the lectures of a day, and return the risk predictions that answer them."""
+    system.send(lectures(day))
+    ids = {event["event_id"] for _, event in lectures(day)}
+
+    def of_day(found: list[Message]) -> list[Message]:
+        return [message for message in found if message["source"]["event_id"] in ids]
+
+    return of_day(system.read("predictions.risk", until=lambda found: len(of_day(found)) >= USERS))
+
+
+def test_a_risk_model_is_promoted_tried_and_taken_back(system: System) -> None:
+    """By the same commands, beside a knowledge model that goes its own way; predictions carry its version."""
+    store = Store(system.settings.model_store)
+    for version in (1, 2, 3):
+        make_risk_release(store, version)
+    make_release(system, 5, lineage=LINEAGE)
+    system.start("worker")
+    first = risks_of(system, 2)
+    assert voices(first) == {(0, "fallback")}
+    assert {message["model"]["name"] for message in first} == {"risk"}
+    assert said(system, "list") == [
+        "knowledge version 5: 0 answers of 0 users",
+        "no version of knowledge is announced: the fallback serves",
+        *(f"risk version {version}: 360 weeks of 120 users, 50% at risk" for version in (1, 2, 3)),
+        "no version of risk is announced: the fallback serves",
+    ]
+    announced = "version {} is announced; each worker serves it as soon as it has read and checked it"
+    assert said(system, "promote", "1", "--model", "risk") == [announced.format(1)]
+    system.await_metric("worker", OF_RISK, partial(eq, 1))
+    assert system.metric("worker", VERSION) == 0
+    assert voices(risks_of(system, 3)) == {(1, "champion")}
+    (swapped,) = system.events("model_swapped")
+    assert (swapped["name"], swapped["_key"], swapped["version"], swapped["previous"]) == ("risk", "risk", 1, None)
+
+    said(system, "promote", "2", "--model", "risk", "--share", "0.5")
+    system.await_metric("worker", RISK_CHALLENGER, partial(eq, 2))
+    served = {f"user-{i}" for i in range(USERS) if key64(f"user-{i}") < 2**63}
+    shared = risks_of(system, 4)
+    assert {m["user_id"] for m in shared if m["model"]["version"] == 2} == served
+    assert voices(shared) == {(1, "champion"), (2, "challenger")}
+    assert said(system, "show", "--model", "risk") == [
+        "champion: version 1", "on trial: version 2, which serves 50% of the users",
+    ]  # fmt: skip
+
+    said(system, "promote", "5")
+    await_live(system, "worker", 5)
+    assert system.metric("worker", OF_RISK) == 1
+    assert said(system, "rollback", "--model", "risk") == [
+        "the fallback is announced; each worker serves it as soon as it has read and checked it"
+    ]
+    system.await_metric("worker", OF_RISK, partial(eq, 0))
+    assert system.metric("worker", VERSION) == 5
+    assert voices(risks_of(system, 5)) == {(0, "fallback")}
+    history = said(system, "show", "1", "--model", "risk")
+    assert history[0] == "risk version 1: 360 weeks of 120 users, 50% at risk"
+    assert any(line.endswith("before it the fallback") for line in history)
+
+
+def test_a_spoilt_risk_model_is_kept_out(system: System) -> None:
+    """Told under its name, and what there is goes on; a version of the other model is no version of this one."""
+    store = Store(system.settings.model_store)
+    make_risk_release(store, 1)
+    said(system, "promote", "1", "--model", "risk")
+    system.start("worker")
+    system.await_metric("worker", OF_RISK, partial(eq, 1))
+    damage(system, make_risk_release(store, 2))
+    said(system, "promote", "2", "--model", "risk")
+    (refused,) = system.events("model_refused")
+    assert (refused["name"], refused["version"]) == ("risk", 2)
+    assert "digest" in refused["reason"]
+    assert voices(risks_of(system, 2)) == {(1, "champion")}
+    done = system.command("models", "promote", "1")
+    assert done.returncode in (1, 2)
+    assert "knowledge/v1/manifest.json: cannot be read" in done.stderr
+    none = system.command("models", "rollback")
+    assert "no knowledge model was ever announced" in none.stderr
+
+
 def test_learning_now_is_asked_for_by_a_command(system: System) -> None:
     """The request stands where the trainer reads it."""
     assert said(system, "learn-now") == [
@@ -186,7 +279,7 @@ def test_what_cannot_be_rolled_out_is_one_sentence(system: System) -> None:
     """Nothing is announced, and whoever typed it learns why."""
     make_release(system, 1)
     for arguments, sentence in (
-        (("rollback",), "nothing was ever announced on model-updates: the fallback serves already"),
+        (("rollback",), "no knowledge model was ever announced on model-updates: the fallback serves already"),
         (("promote", "9", "--share", "0.5"), "knowledge/v9/manifest.json: cannot be read"),
         (("show", "9"), "found no 9; `stream models list` lists them"),
         (("promote", "1", "--share", "1.5"), "1.5 is not in the range"),

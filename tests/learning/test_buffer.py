@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from schemas import ExampleCorrection, ModelRef, Source, TrainingExample
 from stream.errors import StoreError, UserError
-from stream.learning.buffer import VERSION, Buffer, _hash, choose, load_runs
+from stream.learning.buffer import VERSION, Buffer, choose, load_runs
+from stream.learning.database import name_hash
 from stream.learning.runs import Runs
 from stream.models import features
 from stream.models.features import COUNT
@@ -371,7 +372,7 @@ def test_the_file_is_not_rewritten_for_each_erasure(path: Path) -> None:
     for _ in range(2):
         with opened(path) as buffer:
             buffer.forget("nobody", 0.0)  # as all erasures are, when the trainer starts
-            waiting.append(buffer._to_scrub)
+            waiting.append(buffer._file.to_scrub)
             buffer.commit()
     assert waiting == [True, False]
 
@@ -445,7 +446,7 @@ def test_a_full_buffer_keeps_new_and_old_users_alike(path: Path) -> None:
         older = kept[kept < met - limit // 2]
         shares = np.histogram(older, 4, (0, met - limit // 2))[0] / len(older)
         assert (np.abs(shares - 0.25) < 0.06).all(), shares
-        hashes = np.array([_hash(f"u-{number}") for number in range(met - limit)])
+        hashes = np.array([name_hash(f"u-{number}") for number in range(met - limit)])
         is_kept = np.isin(np.arange(met - limit), kept)
         assert hashes[is_kept].max() < hashes[~is_kept].min()
 
@@ -812,7 +813,7 @@ class Naive:
         """Drop users of the older half by their hashes."""
         while True:
             users = self.users()
-            for user in sorted(users[: len(users) // 2], key=_hash, reverse=True):
+            for user in sorted(users[: len(users) // 2], key=name_hash, reverse=True):
                 if len(self.users()) <= int(0.95 * self.max_users):
                     return
                 self.answers = [each for each in self.answers if each.user != user]

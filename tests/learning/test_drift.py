@@ -14,7 +14,7 @@ from stream.learning.drift import (
     FeatureDrift,
     LossDrift,
 )
-from stream.learning.watch import NEW_BELOW
+from stream.learning.judged import NEW_BELOW
 from stream.models.features import COLUMN, COUNT, NAMES
 from stream.models.quality import log_losses
 

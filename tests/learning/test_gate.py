@@ -86,7 +86,22 @@ def test_a_trial_ends_with_its_budget() -> None:
     decision = decided(met(gain=0.002), budget=330)
     assert not decision.promoted
     assert decision.n == 400
-    assert "not better at 95% within 330 answers" in decision.reason
+    assert "not better at 95% within 330 predictions" in decision.reason
+
+
+def test_who_is_compared_on_one_kind_only_is_kept_out() -> None:
+    """However much better, and only when the budget is spent: until then the other kind may still come."""
+    compared = met(gain=0.1)
+    compared, trial = compared.take(compared.correct), Trial(EVERY, 1_000, least_of_each=50)
+    trial.add(compared.take(slice(0, 950)))
+    assert trial.look() is None
+    trial.add(replace(compared, correct=~compared.correct).take(slice(950, 999)))
+    assert trial.look() is None
+    trial.add(compared.take(slice(999, 1_000)))
+    decision = trial.look()
+    assert decision is not None
+    assert not decision.promoted
+    assert decision.reason == "of one kind only 49 are known, 50 needed, within 1000 predictions"
 
 
 def test_better_than_what_serves_is_not_enough() -> None:

@@ -26,11 +26,14 @@ from schemas import (
     UpdateStarted,
 )
 from stream.errors import StoreError
-from stream.learning.lifecycle import Lifecycle, Rules, Said
+from stream.learning.drift import LossDrift
+from stream.learning.judged import judged_answer
+from stream.learning.lifecycle import Lifecycle, Rules, Said, knowledge_artifacts
 from stream.learning.observer import Observer
 from stream.learning.publication import STEP_MS, Publication, publish
 from stream.learning.triggers import Triggers
 from stream.learning.update import NotFiniteError
+from stream.learning.watch import Watch
 from stream.models.artifacts import Span, read_manifest, release
 from stream.models.dkt import KNOWLEDGE
 from stream.models.store import Store
@@ -39,7 +42,8 @@ from tests import networks
 from tests.learning.test_buffer import example
 
 RULES = Rules(
-    gate_every=100, gate_budget=4_000, share=0.2, step_budget_ms=10_000, model_max_bytes=1 << 26, rollback_window=2_000,
+    gate_every=100, gate_budget=4_000, share=0.2, step_budget_ms=10_000, step_budget_setting="STREAM_STEP_BUDGET_MS",
+    model_max_bytes=1 << 26, rollback_window=2_000,
     rollback_margin=0.05, learn_on_drift=True, keep_models=20,
 )  # fmt: skip
 USERS = 40
@@ -57,6 +61,11 @@ class Around:
     beyond: str | None = None
     by_hand: ModelRollout | None = None
     is_settled: bool = True
+    others: int = 0
+
+    def is_free(self) -> bool:
+        """Say whether another model's update runs."""
+        return not self.others
 
     def submit(self, version: int, champion: Release | None) -> Future[str]:
         """Begin an update."""
@@ -109,8 +118,11 @@ class World:
     def __init__(self, folder: Path, rules: Rules = RULES, version: int = 0) -> None:
         self.store = Store(str(folder))
         self.around, self.metrics = Around(), TrainerMetrics()
-        triggers = Triggers(every=5, first=10)
-        self.life = Lifecycle(rules, self.store, triggers, Observer(KNOWLEDGE, 500), self.metrics, self.around, version)
+        observer = Observer(KNOWLEDGE, Watch(500), LossDrift())
+        self.life = Lifecycle(
+            knowledge_artifacts(self.store), rules, Triggers(every=5, first=10), observer, self.metrics.of(KNOWLEDGE),
+            self.around, version,
+        )  # fmt: skip
         self.answers, self.clock = 0, 0.0
         self._random = np.random.default_rng(7)
 
@@ -132,13 +144,12 @@ class World:
                     model=ModelRef(name=KNOWLEDGE, version=rollout.challenger.version, variant="challenger"),
                     state_format="lstm-1", p_before=(beside if correct else 1 - beside) + tilt, median_before=30.0,
                 )  # fmt: skip
-            self.life.observe(
-                example(
-                    f"u-{self._random.integers(USERS)}", self.answers, version=heard, correct=correct,
-                    p_before=(served if correct else 1 - served) + tilt, p_before_fallback=0.58 if correct else 0.42,
-                    unheard=unheard,
-                )
+            answer = example(
+                f"u-{self._random.integers(USERS)}", self.answers, version=heard, correct=correct,
+                p_before=(served if correct else 1 - served) + tilt, p_before_fallback=0.58 if correct else 0.42,
+                unheard=unheard,
             )  # fmt: skip
+            self.life.observe(judged_answer(answer, self.around.now().timestamp()))
             self.answers += 1
         self.turn()
 
@@ -170,6 +181,8 @@ class World:
 
     def metric(self, name: str, **labels: str) -> float | None:
         """Return a metric's value."""
+        if "part" not in labels:
+            labels |= {"name": KNOWLEDGE}
         return self.metrics.registry.get_sample_value(name, labels)
 
 

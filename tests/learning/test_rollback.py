@@ -84,7 +84,8 @@ def guarded(found: Answers, every: int = 100) -> Verdict | None:
 
 def add(guard: Guard, found: Answers, rows: slice) -> None:
     """Add some answers."""
-    guard.add(found.version[rows], found.user[rows], found.serving[rows], found.fallback[rows])
+    version = found.version[rows]
+    guard.add(version, found.user[rows], np.zeros(len(version), bool), found.serving[rows], found.fallback[rows])
 
 
 @pytest.mark.parametrize("users", [1, 5, 20, 240, 2_000])
@@ -148,7 +149,7 @@ def test_the_verdict_says_what_happened() -> None:
     harder = found.fallback[since].mean() - found.fallback[before].mean()
     assert harder > 0.01
     assert verdict.worsened == pytest.approx(rise - harder)
-    assert f"over {verdict.n} answers" in verdict.reason
+    assert f"over {verdict.n} predictions" in verdict.reason
     assert "above 0.05" in verdict.reason
 
 
@@ -265,3 +266,22 @@ def test_a_few_users_of_many_do_not_decide() -> None:
     add(guard, crowd, slice(0, None))
     guard.started(NEW, again=True)
     assert guard.look() is not None
+
+
+def test_what_came_and_what_did_not_are_both_waited_for() -> None:
+    """A full window without enough of either kind is none: the latest answers that have them are judged."""
+    version, user = np.repeat([OLD, NEW], [2_000, 1_000]), np.arange(3_000) % 200
+    serving, fallback = np.where(version == NEW, 0.9, 0.5), np.full(3_000, 0.6)
+    happened = np.arange(3_000) < 2_600
+    guard = Guard(400, MARGIN, least_of_each=50)
+    for start in range(0, 3_000, 10):
+        rows = slice(start, start + 10)
+        guard.add(version[rows], user[rows], happened[rows], serving[rows], fallback[rows])
+        if start == 1_990:
+            guard.started(NEW)
+            assert guard.is_in_window
+        verdict = guard.look()
+        if verdict is not None:
+            break
+    assert not guard.is_in_window
+    assert (start, verdict is not None and verdict.n) == (2_640, 400)

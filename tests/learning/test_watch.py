@@ -9,13 +9,14 @@ import pytest
 
 from schemas import QualityMeasured, TrainingExample
 from schemas.predictions import ModelRef, Source
-from stream.learning.watch import LEAST_ANSWERS, MOST_TOPICS, NEW_BELOW, Quality, Watch
+from stream.learning.judged import NEW_BELOW, Judged, judged_answer
+from stream.learning.watch import LEAST_JUDGED, MOST_VALUES, Quality, Watch
 from stream.models.quality import auc, calibration_error, log_losses
 
 AT = datetime(2026, 1, 5, 8, tzinfo=UTC)
 
 
-def example(number: int = 0, version: int = 3, **changes: Any) -> TrainingExample:
+def example(number: int = 0, version: int = 3, **changes: Any) -> Judged:
     """Return an answer, some fields changed."""
     fields: dict[str, Any] = {
         "example_id": f"x-{number}",
@@ -38,10 +39,10 @@ def example(number: int = 0, version: int = 3, **changes: Any) -> TrainingExampl
         "median_before": 18.0,
         "median_before_fallback": 30.0,
     }
-    return TrainingExample(**fields | changes)
+    return judged_answer(TrainingExample(**fields | changes), 0.0)
 
 
-def measured(window: int, examples: list[TrainingExample]) -> Quality:
+def measured(window: int, examples: list[Judged]) -> Quality:
     """Return what a watch says after some answers."""
     watch = Watch(window)
     for each in examples:
@@ -109,22 +110,22 @@ def test_versions_are_told_apart_and_vanish() -> None:
 def test_slices_have_enough_answers() -> None:
     """Difficulties, new users and topics appear from 50 answers on."""
     new, known = {"state_version": NEW_BELOW - 1}, {"state_version": NEW_BELOW}
-    answers = [example(i, difficulty="easy", topic_id="angles", **new) for i in range(LEAST_ANSWERS)]
-    answers += [example(i, difficulty="hard", topic_id="area", **known) for i in range(LEAST_ANSWERS - 1)]
-    answers += [example(i, difficulty=None, topic_id="ratios", **known) for i in range(LEAST_ANSWERS)]
+    answers = [example(i, difficulty="easy", topic_id="angles", **new) for i in range(LEAST_JUDGED)]
+    answers += [example(i, difficulty="hard", topic_id="area", **known) for i in range(LEAST_JUDGED - 1)]
+    answers += [example(i, difficulty=None, topic_id="ratios", **known) for i in range(LEAST_JUDGED)]
     quality = measured(1_000, answers)
     expected = {"topic:angles", "topic:ratios", "difficulty:easy", "users:new"}
     assert quality.slices.keys() == expected
-    assert {found.n for found in quality.slices.values()} == {LEAST_ANSWERS}
+    assert {found.n for found in quality.slices.values()} == {LEAST_JUDGED}
 
 
 def test_only_the_most_frequent_topics_are_slices() -> None:
     """There are ten of them, however many topics a course has."""
     answers = [
-        example(topic_id=f"t-{topic}", difficulty=None) for topic in range(15) for _ in range(LEAST_ANSWERS + topic)
+        example(topic_id=f"t-{topic}", difficulty=None) for topic in range(15) for _ in range(LEAST_JUDGED + topic)
     ]
     quality = measured(2_000, answers)
-    assert quality.slices.keys() == {f"topic:t-{topic}" for topic in range(5, 5 + MOST_TOPICS)}
+    assert quality.slices.keys() == {f"topic:t-{topic}" for topic in range(5, 5 + MOST_VALUES)}
 
 
 def test_it_can_be_told() -> None:
