@@ -133,17 +133,18 @@ def test_every_topic_has_an_example_that_is_valid() -> None:
             TOPICS[topic].adapter.validate_json(message)
 
 
-def test_the_prediction_in_the_readme_is_valid() -> None:
-    """The README's prediction, shortened as it is, still is one."""
-    (prediction,) = blocks(README, "json")
-    assert orjson.loads(prediction)["fallback"]
-    TOPICS["predictions.correctness"].adapter.validate_json(prediction)
+def test_the_predictions_in_the_readme_are_valid() -> None:
+    """The README's predictions, shortened as they are, still are some."""
+    correctness, risk = blocks(README, "json")
+    assert orjson.loads(correctness)["fallback"]
+    TOPICS["predictions.correctness"].adapter.validate_json(correctness)
+    TOPICS["predictions.risk"].adapter.validate_json(risk)
 
 
 def test_every_metric_is_described() -> None:
     """`docs/metrics.md` lists the metrics that there are, with their kinds and labels, and no others."""
     rows = re.findall(
-        r"^\| `(\w+)` \| (\w+) \| (?:`(\w+)`)? ?\|", (DOCS / "metrics.md").read_text(encoding="utf-8"), re.MULTILINE
+        r"^\| `(\w+)` \| (\w+) \| (?:`([\w,]+)`)? ?\|", (DOCS / "metrics.md").read_text(encoding="utf-8"), re.MULTILINE
     )
     found = {}
     for registry in (Metrics(100).registry, TrainerMetrics().registry):

@@ -29,11 +29,15 @@ def test_every_happening_has_its_metric() -> None:
     metrics.repeated(3)
     metrics.dead("not_json")
     metrics.fell_back(4)
+    metrics.risks(np.array([0.1, 0.2, 0.6, 0.75], np.float32))
+    metrics.risk_fell_back(2)
+    metrics.week_closed()
+    metrics.closing(300)
     metrics.latency(np.array([0.004, 0.3]))
     metrics.batch(500, 0.2)
-    metrics.model(7)
-    metrics.swapped()
-    metrics.refused()
+    metrics.model("risk", 7)
+    metrics.swapped("risk")
+    metrics.refused("risk")
     metrics.failed("redis")
     metrics.aborted()
     metrics.aborted()
@@ -43,13 +47,18 @@ def test_every_happening_has_its_metric() -> None:
     assert value("stream_repeated_events_total") == 3
     assert value("stream_dead_letters_total", {"reason": "not_json"}) == 1
     assert value("stream_fallbacks_total") == 4
+    said = {name: value("stream_risk_predictions_total", {"category": name}) for name in ("Low", "High", "Critical")}
+    assert said == {"Low": 2, "High": 1, "Critical": 1}
+    assert value("stream_risk_fallbacks_total") == 2
+    assert value("stream_closed_weeks_total") == 1
+    assert value("stream_closing_users") == 300
     assert value("stream_latency_seconds_count") == 2
     assert value("stream_latency_seconds_bucket", {"le": "0.005"}) == 1
     assert value("stream_batch_events_sum") == 500
     assert value("stream_batch_seconds_count") == 1
-    assert value("stream_model_version") == 7
-    assert value("stream_model_swaps_total") == 1
-    assert value("stream_models_refused_total") == 1
+    assert value("stream_model_version", {"name": "risk"}) == 7
+    assert value("stream_model_swaps_total", {"name": "risk"}) == 1
+    assert value("stream_models_refused_total", {"name": "risk"}) == 1
     assert value("stream_failures_total", {"part": "redis"}) == 1
     assert value("stream_aborted_transactions_total") == 2
 
@@ -154,9 +163,10 @@ def test_names_follow_the_convention() -> None:
 
 
 def shown(metrics: TrainerMetrics, name: str) -> dict[str, float]:
-    """Return the samples of a metric with one label, by its value."""
+    """Return the samples of a metric of the knowledge model with one more label, by its value."""
     (found,) = (metric for metric in metrics.registry.collect() if metric.name == name)
-    return {next(iter(sample.labels.values())): sample.value for sample in found.samples}
+    samples = [(sample.labels, sample.value) for sample in found.samples if sample.labels["name"] == "knowledge"]
+    return {label: value for labels, value in samples for key, label in labels.items() if key != "name"}
 
 
 def figures(logloss: float, area: float | None = 0.7, time_s: float | None = 9.0) -> Figures:
@@ -167,7 +177,8 @@ def figures(logloss: float, area: float | None = 0.7, time_s: float | None = 9.0
 def test_the_trainer_shows_quality_by_slice() -> None:
     """Overall, of the fallback, by version and by slice, each figure under its own name."""
     metrics = TrainerMetrics()
-    metrics.show(
+    of = metrics.of("knowledge")
+    of.show(
         Quality(
             figures(0.5), figures(0.6), {"0": figures(0.7), "12": figures(0.4)},
             {"topic:ratios, and more": figures(0.3), "users:new": figures(0.65)},
@@ -185,13 +196,14 @@ def test_the_trainer_shows_quality_by_slice() -> None:
 def test_what_has_no_figure_any_more_goes_away() -> None:
     """A version that left the window, or an AUC that is not defined, leaves no stale number; it may come back."""
     metrics = TrainerMetrics()
+    of = metrics.of("knowledge")
     first = Quality(figures(0.5), figures(0.6), {"1": figures(0.7), "2": figures(0.4)}, {"topic:a": figures(0.3)})
-    metrics.show(first)
-    metrics.show(Quality(figures(0.5, area=None, time_s=None), figures(0.6), {"2": figures(0.4)}, {}))
+    of.show(first)
+    of.show(Quality(figures(0.5, area=None, time_s=None), figures(0.6), {"2": figures(0.4)}, {}))
     assert shown(metrics, "stream_trainer_live_logloss_nats").keys() == {"all", "fallback", "version:2"}
     assert shown(metrics, "stream_trainer_live_auc_ratio").keys() == {"fallback", "version:2"}
     assert shown(metrics, "stream_trainer_live_time_error_seconds").keys() == {"fallback", "version:2"}
-    metrics.show(first)
+    of.show(first)
     assert shown(metrics, "stream_trainer_live_auc_ratio").keys() == {
         "all", "fallback", "version:1", "version:2", "topic:a",
     }  # fmt: skip
@@ -200,25 +212,47 @@ def test_what_has_no_figure_any_more_goes_away() -> None:
 def test_the_trainer_shows_the_latest_gate() -> None:
     """Candidate, champion and fallback; an AUC that is not defined is not that of the gate before."""
     metrics = TrainerMetrics()
-    metrics.show_gate(figures(0.4), figures(0.5), figures(0.6))
+    of = metrics.of("knowledge")
+    of.show_gate(figures(0.4), figures(0.5), figures(0.6))
     assert shown(metrics, "stream_trainer_gate_auc_ratio").keys() == {"candidate", "champion", "fallback"}
-    metrics.show_gate(figures(0.3, area=None), figures(0.5), figures(0.6, time_s=8.0))
+    of.show_gate(figures(0.3, area=None), figures(0.5), figures(0.6, time_s=8.0))
     assert shown(metrics, "stream_trainer_gate_logloss_nats") == {"candidate": 0.3, "champion": 0.5, "fallback": 0.6}
     assert shown(metrics, "stream_trainer_gate_auc_ratio").keys() == {"champion", "fallback"}
     assert shown(metrics, "stream_trainer_gate_ece_ratio")["candidate"] == pytest.approx(0.03)
     assert shown(metrics, "stream_trainer_gate_time_error_seconds")["fallback"] == 8.0
 
 
+def test_errors_are_shown_of_risk_alone() -> None:
+    """One model's figures neither stand under the other's name nor take its labels away."""
+    metrics = TrainerMetrics()
+    knowledge, risk = metrics.of("knowledge"), metrics.of("risk")
+    knowledge.show(Quality(figures(0.5), figures(0.6), {}, {}))
+    errs = figures(0.4).model_copy(update={"fpr": 0.1, "fnr": 0.3, "base_rate": 0.25, "mean_score": 0.2})
+    risk.show(Quality(errs, figures(0.6), {}, {"gender:F": errs.model_copy(update={"fpr": None})}))
+    value = metrics.registry.get_sample_value
+    assert value("stream_trainer_live_false_positive_ratio", {"name": "risk", "slice": "all"}) == 0.1
+    assert value("stream_trainer_live_false_positive_ratio", {"name": "risk", "slice": "gender:F"}) is None
+    assert value("stream_trainer_live_false_negative_ratio", {"name": "risk", "slice": "gender:F"}) == 0.3
+    assert value("stream_trainer_live_base_ratio", {"name": "risk", "slice": "gender:F"}) == 0.25
+    assert value("stream_trainer_live_mean_score_ratio", {"name": "risk", "slice": "gender:F"}) == 0.2
+    assert shown(metrics, "stream_trainer_live_false_positive_ratio") == {}
+    risk.show(Quality(errs, figures(0.6), {}, {}))
+    assert shown(metrics, "stream_trainer_live_logloss_nats") == {"all": 0.5, "fallback": 0.6}
+
+
 def test_the_trainers_alarms_begin_at_0() -> None:
     """A counter that is alerted on is there before it counts: from nothing to 1 is no rise to Prometheus."""
-    value = TrainerMetrics().registry.get_sample_value
+    metrics = TrainerMetrics()
+    metrics.of("risk")
+    value = metrics.registry.get_sample_value
     for name, label, of in (
         ("failures", "part", ("store", "buffer", "child")),
-        ("drifts", "kind", ("feature", "loss")),
         ("corrections", "outcome", ("found", "missing")),
     ):
         assert [value(f"stream_trainer_{name}_total", {label: each}) for each in of] == [0.0] * len(of)
-    assert value("stream_trainer_rollbacks_total") == 0.0
+    for kind in ("feature", "loss"):
+        assert value("stream_trainer_drifts_total", {"name": "risk", "kind": kind}) == 0.0
+    assert value("stream_trainer_rollbacks_total", {"name": "risk"}) == 0.0
 
 
 @pytest.fixture
@@ -244,12 +278,12 @@ def test_metrics_are_served() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     metrics = Metrics(10)
-    metrics.model(3)
+    metrics.model("knowledge", 3)
     server = telemetry.serve(metrics.registry, "127.0.0.1", port, "X")
     assert server is not None
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
-            assert b"stream_model_version 3.0" in page.read()
+            assert b'stream_model_version{name="knowledge"} 3.0' in page.read()
     finally:
         server.shutdown()
         server.server_close()
@@ -264,13 +298,17 @@ def test_silence_takes_everything() -> None:
     silent.repeated(1)
     silent.dead("x")
     silent.fell_back(1)
+    silent.risks(none)
+    silent.risk_fell_back(1)
+    silent.week_closed()
+    silent.closing(1)
     silent.latency(none.astype(np.float64))
     silent.batch(1, 1.0)
     silent.observed(none.astype(bool), none, none, none)
-    silent.model(1)
-    silent.challenger(1)
-    silent.swapped()
-    silent.refused()
+    silent.model("x", 1)
+    silent.challenger("x", 1)
+    silent.swapped("x")
+    silent.refused("x")
     silent.failed("x")
     silent.aborted()
     silent.recovering(1, 1)

@@ -18,6 +18,7 @@ from schemas import (
     CorrectnessPrediction,
     ExampleCorrection,
     Interaction,
+    RiskExample,
     RiskPrediction,
     TimePrediction,
     TrainingExample,
@@ -28,7 +29,7 @@ from stream import pipeline
 from stream.intake import Accepted
 from stream.models.fallback import Fallback
 from stream.models.items import ItemTable
-from stream.pipeline import Models, Outcome, Users
+from stream.pipeline import Models, Outcome, RiskModels, Users
 from stream.ports import Message, Predictor, Record
 from stream.state import codec
 from stream.state.arrays import Rows
@@ -72,7 +73,35 @@ def view(user: str = "u-1", at_s: float = 0.0, **changes: Any) -> Interaction:
 def grade(user: str = "u-1", at_s: float = 0.0, **changes: Any) -> Academic:
     """Return a grade, or another academic event by its `type` and fields."""
     event = {"type": "grade_recorded", "user_id": user, "score": 70, "timestamp": moment(at_s)} | changes
-    return decode_academic(json.dumps({name: value for name, value in event.items() if value is not None}).encode())
+    # Only work has a score that is null: it is not graded yet.
+    known = {name: value for name, value in event.items() if value is not None or event["type"] == "grade_recorded"}
+    return decode_academic(json.dumps(known).encode())
+
+
+def attendance(at_s: float = 0.0, status: str = "present", **changes: Any) -> Academic:
+    """Return whether a user was at a lecture."""
+    return grade(at_s=at_s, **({"type": "attendance_recorded", "score": None, "status": status} | changes))
+
+
+def incident(at_s: float = 0.0, severity: str = "minor", **changes: Any) -> Academic:
+    """Return an incident."""
+    return grade(at_s=at_s, **({"type": "discipline_recorded", "score": None, "severity": severity} | changes))
+
+
+def overdue(at_s: float = 0.0, assessment_id: str = "a-1", **changes: Any) -> Academic:
+    """Return that a piece of work was not handed in in time."""
+    fields = {"type": "work_overdue", "score": None, "assessment_id": assessment_id}
+    return grade(at_s=at_s, **(fields | changes))
+
+
+def enrolment(at_s: float = 0.0, **changes: Any) -> Academic:
+    """Return an enrolment."""
+    return grade(at_s=at_s, **({"type": "enrolment_recorded", "score": None, "course_id": "c-1"} | changes))
+
+
+def ended(at_s: float = 0.0, how: str = "pass", **changes: Any) -> Academic:
+    """Return how a course ended."""
+    return grade(at_s=at_s, **({"type": "outcome_recorded", "score": None, "outcome": how} | changes))
 
 
 def answers(count: int, user: str = "u-1", every_s: float = 60.0, **changes: Any) -> list[Interaction]:
@@ -108,9 +137,12 @@ class Core:
         challenger: Predictor | None = None,
         share: float = 0.0,
         rebuild_answers: int = 5_000,
+        risk: RiskModels | None = None,
     ) -> None:
         fallback = Fallback("knowledge")
-        self.models = Models(predictor or fallback, fallback, items or ItemTable(), Names(), challenger, share)
+        self.models = Models(
+            predictor or fallback, fallback, items or ItemTable(), Names(), challenger, share, risk or RiskModels()
+        )
         self.rebuild_answers = rebuild_answers
         self.beside = Rows(new_states(1, challenger.hidden_size)) if challenger is not None else None
         self.remembered = remembered
@@ -122,8 +154,9 @@ class Core:
     def restarted(self, predictor: Predictor | None = None, remembered: int | None = None) -> "Core":
         """Return what a new process makes of the same tables, perhaps with another model or setting."""
         other = Core(
-            predictor or self.models.predictor, remembered or self.remembered, self.latest_topics, self.models.items
-        )
+            predictor or self.models.predictor, remembered or self.remembered, self.latest_topics, self.models.items,
+            risk=self.models.risk,
+        )  # fmt: skip
         other.learners, other.academics, other.names = dict(self.learners), dict(self.academics), list(self.names)
         other.models.names.restore(0, other.names)
         return other
@@ -160,7 +193,7 @@ class Core:
         outcome = pipeline.survive(
             batch,
             self.users(accepted.event.user_id for accepted in batch),
-            lambda part, users: pipeline.academics(part, users, NOW),
+            lambda part, users: pipeline.academics(part, users, self.models.risk, NOW),
         )
         for user, row in outcome.users.row.items():
             self.academics[user] = codec.encode_academics(outcome.users.academics[row : row + 1])[0]
@@ -200,6 +233,12 @@ def examples(messages: Iterable[Message]) -> list[TrainingExample]:
     """Return the training examples among messages."""
     of_topic = [TOPICS[m.topic].adapter.validate_json(m.value) for m in messages if m.topic == "training-examples"]
     return [example for example in of_topic if isinstance(example, TrainingExample)]
+
+
+def risk_examples(messages: Iterable[Message]) -> list[RiskExample]:
+    """Return the examples of closed weeks among messages."""
+    of_topic = [TOPICS[m.topic].adapter.validate_json(m.value) for m in messages if m.topic == "training-examples"]
+    return [example for example in of_topic if isinstance(example, RiskExample)]
 
 
 def corrections(messages: Iterable[Message]) -> list[ExampleCorrection]:

@@ -29,8 +29,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stream.demo.answers import as_interactions, read_answers
 from stream.demo.broker import PARTITIONS, EmbeddedBroker
+from stream.demo.counted import ACADEMICS, ANSWERS, Counted
+from stream.demo.oulad import is_oulad, read_oulad
 from stream.demo.simulator import simulate
-from stream.demo.source import Event, Pace, feed, is_answer
+from stream.demo.source import Event, Pace, feed
 from stream.demo.tally import Tally
 from stream.demo.view import render
 from stream.errors import StreamError, UserError
@@ -49,7 +51,10 @@ WATCHED = (
 )
 DEFAULT_ANSWERS = 20_000
 IN_FLIGHT = 400
-"""Answers that may be on their way through the worker: far below what the embedded broker keeps of a partition."""
+"""Answers, and academic events, that may be on their way: far below what the embedded broker keeps of a partition."""
+
+UNREAD = 8_000
+"""Events that the worker may have yet to commit, for the same reason: views are answered by no prediction."""
 
 TRAINER_LAG = 2_000
 """Examples that the trainer may be behind, for the same reason."""
@@ -69,8 +74,8 @@ class DemoOptions:
     What was asked for on the command line.
 
     Attributes:
-        source: `simulate`, or a file of past answers.
-        events: Answers to send, None for the default.
+        source: `simulate`, a file of past answers, or a folder of OULAD.
+        events: Answers to send, None for the default; of a folder academic events, for it holds no answers.
         rate: Events a second at most, None for no limit but back-pressure.
         headless: No live view.
         report: Where the figures go.
@@ -99,13 +104,13 @@ def run_demo(options: DemoOptions, settings: Settings) -> int:
         UserError: If the source cannot be read, or the port or the report's folder cannot be used.
         DemoFailed: If a process died or predictions are missing.
     """
-    events, total = _source(options)
+    source = _source(options)
     _check_report(options.report)
     _check_port(settings.metrics_host, options.port)
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     folder = Path(tempfile.mkdtemp(prefix="learnerstream-demo-"))
     try:
-        report = _Demo(options, settings, folder, total).run(events)
+        report = _Demo(options, settings, folder, source).run()
     except KeyboardInterrupt:
         print("stopped; nothing was written", file=sys.stderr)  # noqa: T201 (the last word of a command)
         return 130
@@ -113,7 +118,7 @@ def run_demo(options: DemoOptions, settings: Settings) -> int:
         shutil.rmtree(folder, ignore_errors=True)
     if options.report is not None:
         _write(options.report, report)
-    print(_summary(report))  # noqa: T201 (what the command is for)
+    print(_summary(report, source.counted))  # noqa: T201 (what the command is for)
     return 0
 
 
@@ -121,19 +126,46 @@ def _as_ctrl_c(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _source(options: DemoOptions) -> tuple[Iterable[Event], int]:
-    """Return the events, and how many answers are among them."""
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """
+    What is sent.
+
+    Attributes:
+        events: In their order.
+        total: How many of them count.
+        counted: What counts.
+    """
+
+    events: Iterable[Event]
+    total: int
+    counted: Counted
+
+
+def _source(options: DemoOptions) -> _Source:
     if options.source == "simulate":
         total = options.events or DEFAULT_ANSWERS
-        return simulate(options.seed, answers=total), total
+        return _Source(simulate(options.seed, answers=total), total, ANSWERS)
     path = Path(options.source)
     if not path.exists():
-        raise UserError(f"--source: expected `simulate` or a file of past answers, found nothing at {path}")
-    answers = read_answers(path)
-    total = min(options.events or len(answers.answers), len(answers.answers))
-    if options.events is not None and options.events > total:
-        raise UserError(f"--events: expected at most {total}, the answers in {path}, found {options.events}")
-    return (("interactions", event) for event in islice(as_interactions(answers), total)), total
+        raise UserError(
+            f"--source: expected `simulate`, a file of past answers or a folder of OULAD, found nothing at {path}"
+        )
+    events: Iterable[Event]
+    if path.is_dir():
+        if not is_oulad(path):
+            raise UserError(f"--source: expected a folder of OULAD, with its table studentInfo, found none in {path}")
+        oulad = read_oulad(path)
+        there, counted = len(oulad.happened), ACADEMICS
+        events = (("academics", oulad.event(happened)) for happened in oulad.happened)
+    else:
+        answers = read_answers(path)
+        there, counted = len(answers.answers), ANSWERS
+        events = (("interactions", event) for event in as_interactions(answers))
+    if options.events is not None and options.events > there:
+        raise UserError(f"--events: expected at most {there}, the {counted.name} in {path}, found {options.events}")
+    total = options.events or there
+    return _Source(islice(events, total), total, counted)
 
 
 def _check_report(report: Path | None) -> None:
@@ -157,10 +189,10 @@ def _check_port(host: str, port: int) -> None:
 class _Demo:
     """One run."""
 
-    def __init__(self, options: DemoOptions, settings: Settings, folder: Path, total: int) -> None:
+    def __init__(self, options: DemoOptions, settings: Settings, folder: Path, source: _Source) -> None:
         self._options = options
         self._broker = EmbeddedBroker()
-        self._total = total
+        self._source = source
         self._folder = folder
         self._settings = settings.model_copy(
             update={
@@ -175,12 +207,15 @@ class _Demo:
                 "ssl_key_file": None,
                 "model_store": str(folder / "models"),
                 "buffer": folder / "buffer.sqlite",
+                "risk_examples": folder / "risk-examples.sqlite",
                 "redis_url": None,
                 "worker_metrics_port": options.port,
                 "trainer_metrics_port": 0,
-                "trainer_backlog": max(LEAST_BACKLOG, total // UPDATES),
+                "trainer_backlog": max(LEAST_BACKLOG, source.total // UPDATES),
                 "publish_items_every_s": 0.5,
                 "session_timeout_s": 30.0,
+                # Who a learner is plays no part in the score; fairness is watched by it.
+                "risk_slices": "gender,disability",
                 # The embedded broker holds an empty fetch for the whole wait, whatever comes meanwhile.
                 "fetch_max_wait_ms": 20,
                 "log_level": "info",
@@ -189,17 +224,17 @@ class _Demo:
         self._broker.make([topic.name for topic in wanted(self._settings)])
         self._tally = Tally()
         self._seen: dict[tuple[str, int], int] = {}
-        self._learned = 0
+        self._read = self._learned = 0
         self._holding = False
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._askers: dict[str, Consumer] = {}
 
-    def run(self, events: Iterable[Event]) -> dict[str, Any]:
+    def run(self) -> dict[str, Any]:
         """Run to the end, and return the report."""
         watcher = threading.Thread(target=self._guard, args=(self._watch,), name="watcher", daemon=True)
-        source = threading.Thread(target=self._guard, args=(self._feed, events), name="source", daemon=True)
+        source = threading.Thread(target=self._guard, args=(self._feed,), name="source", daemon=True)
         try:
             self._children = {name: self._start(name) for name in ("worker", "trainer")}
             watcher.start()
@@ -216,7 +251,7 @@ class _Demo:
             self._stopping.set()
             self._stop()
             watcher.join(timeout=2)
-        report = self._tally.report(seconds, self._committed(self._settings.group, "interactions", "academics"))
+        report = self._tally.report(seconds, self._committed_events())
         for asker in self._askers.values():
             asker.close()
         self._check(report)
@@ -251,23 +286,25 @@ class _Demo:
             time.sleep(0.1)
 
     def _await_end(self, source: threading.Thread, show: "_Show") -> None:
-        moved_at, progress = time.monotonic(), (-1, -1)
+        moved_at, progress = time.monotonic(), (-1, -1, -1)
         while True:
             time.sleep(0.2)
             self._check_children()
             if self._failure is not None:
                 raise DemoFailed(f"the demo's own consumer or source failed: {self._failure!r}") from self._failure
             self._learned = self._committed(f"{self._settings.group}-trainer", "training-examples")
+            self._read = self._committed_events()
             show(self._tally)
-            now = (len(self._tally.prediction_ids) + self._tally.dead, self._learned)
+            now = (len(self._tally.prediction_ids) + self._tally.dead, self._learned, self._read)
             if now != progress:
                 moved_at, progress = time.monotonic(), now
             idle_s = time.monotonic() - moved_at
-            if not source.is_alive() and self._tally.answered + self._tally.dead >= self._total and idle_s > _QUIET_S:
+            if not source.is_alive() and self._tally.done >= self._tally.due and idle_s > _QUIET_S:
                 return
             if idle_s > _STALL_S:
                 raise DemoFailed(
-                    f"nothing has moved for {_STALL_S:.0f} s at {self._tally.answered} of {self._total} answers:\n"
+                    f"nothing has moved for {_STALL_S:.0f} s at {self._done} of {self._source.total} "
+                    f"{self._source.counted.name}:\n"
                     + self._last_words("worker") + self._last_words("trainer")
                 )  # fmt: skip
 
@@ -278,13 +315,20 @@ class _Demo:
         if not console.is_terminal:
             yield lambda _: None
         elif self._options.headless:
-            columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             with Progress(*columns, console=console, transient=True) as bar:
-                task = bar.add_task("answers", total=self._total)
-                yield lambda tally: bar.update(task, completed=tally.answered)
+                task = bar.add_task(self._source.counted.name, total=self._source.total)
+                yield lambda _: bar.update(task, completed=self._done)
         else:
             with Live(console=console, refresh_per_second=4) as live:
-                yield lambda tally: live.update(render(tally, self._total, time.monotonic() - started))
+                yield lambda tally: live.update(
+                    render(tally, self._source.counted, self._source.total, time.monotonic() - started, console.height)
+                )
+
+    @property
+    def _done(self) -> int:
+        """Events of what is counted that all predictions have come of."""
+        return self._tally.of(self._source.counted)
 
     def _guard(self, work: Callable[..., None], *arguments: object) -> None:
         """Run a thread's work, and keep its error for the main thread."""
@@ -293,14 +337,14 @@ class _Demo:
         except BaseException as error:  # noqa: BLE001 (told by the main thread)
             self._failure = error
 
-    def _feed(self, events: Iterable[Event]) -> None:
+    def _feed(self) -> None:
         outbox = KafkaOutbox(self._settings)
 
         def note(topic: str, event: Mapping[str, Any]) -> None:
-            self._tally.sent(event, is_answer(topic, event), time.monotonic())
+            self._tally.sent(topic, event, time.monotonic())
 
         try:
-            feed(outbox, self._settings, events, Pace(self._options.rate), self._may_send, note)
+            feed(outbox, self._settings, self._source.events, Pace(self._options.rate), self._may_send, note)
         finally:
             # Before the broker goes, of which it would complain.
             outbox.close()
@@ -314,12 +358,14 @@ class _Demo:
         """
         if self._stopping.is_set():
             raise KeyboardInterrupt
-        in_flight = self._tally.answers_sent - self._tally.answered
-        behind = self._tally.examples - self._learned
-        if self._holding:
-            self._holding = in_flight >= IN_FLIGHT // 2 or behind >= TRAINER_LAG // 2
-        else:
-            self._holding = in_flight >= IN_FLIGHT or behind >= TRAINER_LAG
+        tally = self._tally
+        waiting = (
+            (tally.answers_sent - tally.answered, IN_FLIGHT),
+            (tally.academics_sent - tally.scored, IN_FLIGHT),
+            (tally.events_sent - self._read, UNREAD),
+            (tally.examples - self._learned, TRAINER_LAG),
+        )
+        self._holding = any(count >= (most // 2 if self._holding else most) for count, most in waiting)
         return not self._holding
 
     def _watch(self) -> None:
@@ -347,6 +393,10 @@ class _Demo:
         if offset != expected:
             raise DemoFailed(f"topic {topic} partition {partition}: expected offset {expected}, found {offset}")
         self._seen[topic, partition] = offset + 1
+
+    def _committed_events(self) -> int:
+        """Return how many events the worker has committed."""
+        return self._committed(self._settings.group, "interactions", "academics")
 
     def _committed(self, group: str, *topics: str) -> int:
         """Return how many records of topics a group has committed."""
@@ -381,19 +431,24 @@ class _Demo:
                 child.wait()
 
     def _check(self, report: Mapping[str, Any]) -> None:
-        """Hold the demo to its word: one prediction of a kind for each answer, none doubled, none lost."""
-        counts = report["predictions"]
+        """Hold the demo to its word: one prediction of a kind for each event, none doubled, none lost."""
+        counts, sent = report["predictions"], report["events"]
+        of_academics = report["risk"]["by_reason"]["academics"]
         problems = [
-            f"{counts[k]} {k} predictions for {self._total} answers"
-            for k in ("correctness", "time")
-            if counts[k] != self._total
+            f"{found} {kind} predictions for {expected} {events}"
+            for found, kind, expected, events in (
+                (counts["correctness"], "correctness", sent["answers"], ANSWERS.name),
+                (counts["time"], "time", sent["answers"], ANSWERS.name),
+                (of_academics, "risk", sent["academics"], ACADEMICS.name),
+            )
+            if found != expected
         ]
         if report["distinct_prediction_ids"] != sum(counts.values()):
             problems.append(f"{report['distinct_prediction_ids']} distinct ids of {sum(counts.values())} predictions")
         if self._tally.dead:
             problems.append(f"{self._tally.dead} dead letters, the first because {self._tally.first_dead}")
         if problems:
-            raise DemoFailed("expected each answer predicted once, found " + ", ".join(problems))
+            raise DemoFailed("expected each event predicted once, found " + ", ".join(problems))
 
 
 _Show = Callable[[Tally], object]
@@ -412,14 +467,17 @@ def _write(path: Path, report: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
-def _summary(report: Mapping[str, Any]) -> str:
+def _summary(report: Mapping[str, Any], counted: Counted) -> str:
     events, counts, latency, after = (report[name] for name in ("events", "predictions", "latency_s", "after_swap"))
+    risk = report["risk"]
+    sent = events["answers" if counted is ANSWERS else "academics"]
     p50, p99 = (1000 * (latency[name] or 0) for name in ("p50", "p99"))
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
     text = (
-        f"{events['answers']:,} answers in {report['seconds']:.1f} s: {kinds} predictions, "
-        f"{events['dead']} dead letters\n"
-        f"latency p50 {p50:.0f} ms, p99 {p99:.0f} ms; model swaps: {report['swaps']}"
+        f"{sent:,} {counted.name} in {report['seconds']:.1f} s: {kinds} predictions, {events['dead']} dead letters\n"
+        f"latency p50 {p50:.0f} ms, p99 {p99:.0f} ms; model swaps: {report['swaps']}\n"
+        f"risk: {', '.join(f'{count:,} {category}' for category, count in risk['categories'].items())}; "
+        f"High was entered {risk['entered_high']:,} times and left {risk['left_high']:,} times{_endings(risk['ended'])}"
     )
     if after["auc_serving"] is None:
         return text
@@ -428,3 +486,13 @@ def _summary(report: Mapping[str, Any]) -> str:
         f"(fallback {after['auc_fallback']:.4f}), log loss {after['logloss_serving']:.4f} "
         f"(fallback {after['logloss_fallback']:.4f})"
     )
+
+
+def _endings(ended: Mapping[str, Mapping[str, int]]) -> str:
+    """Return what became of users whose course has ended, by what was said last; nothing while none has."""
+    parts = [
+        f"{of['failed_or_left'] / of['users']:.0%} of {of['users']:,} {category}"
+        for category, of in ended.items()
+        if of["users"]
+    ]
+    return f"; courses ended, of whom failed or left: {', '.join(parts)}" if parts else ""

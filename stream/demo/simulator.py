@@ -17,13 +17,14 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 Event: TypeAlias = dict[str, Any]
 # When (seconds since 1970), which stream (a tie-break), logical topic, event, an answer's true probability.
 _Happening: TypeAlias = tuple[float, int, str, Event, float | None]
 
-START_S = datetime(2026, 1, 5, 8, tzinfo=UTC).timestamp()  # a Monday
+# A Monday, and so long ago that a hundred terms end before today: a worker does not take events of the future.
+START_S = datetime(2001, 1, 1, 8, tzinfo=UTC).timestamp()
 _HOUR_S = 3600.0
 _DAY_S = 24 * _HOUR_S
 _WEEK_S = 7 * _DAY_S
@@ -37,7 +38,7 @@ _STRAND = 4  # skills in a strand: the neighbours that help each other
 _WEEKDAYS = (1.15, 1.2, 1.15, 1.1, 0.7, 0.6, 1.1)  # Monday to Sunday, mean 1
 # A week starts on Monday at 8:00.
 _LECTURES_S = (2 * _HOUR_S, 3 * _DAY_S + 2 * _HOUR_S)  # Monday and Thursday at 10:00
-_GRADE_S = 4 * _DAY_S + 6 * _HOUR_S  # Friday at 14:00
+_DEADLINE_S = 4 * _DAY_S + 6 * _HOUR_S  # Friday at 14:00
 _MEAN_ENGAGEMENT = 0.67  # of `engagement`, over learners and weeks
 _SHORTEST_ANSWER_S = 0.8
 _LONGEST_ANSWER_S = 900.0
@@ -58,6 +59,19 @@ _ASKS_TWO = 0.15  # share of items that ask for a second skill, where the strand
 _WITH_SCORE_ALONE = 0.1
 _WITHOUT_DURATION = 0.05
 _WITH_SUGGESTIONS = 0.05
+
+# Shares of what the school writes down and of what it takes back.
+_EXCUSED_LATER = 0.15  # of absences, when a note comes
+_GRADED_LATER = 0.1  # of the work handed in: first without a grade
+_REGRADED = 0.05
+_LONGEST_LATENESS = 13  # days
+
+# What is known of an enrolment: shares as in OULAD where it has them, see docs/simulator.md.
+_EDUCATIONS = ((-0.2, "below A level"), (1.0, "A level"), (math.inf, "higher education"))  # up to this schooling
+_EDUCATION_UNKNOWN = 0.03
+_SECOND_ATTEMPT, _THIRD_ATTEMPT = 0.12, 0.2
+_CREDITS, _CREDIT_SHARES = (30, 60, 90, 120), (0.12, 0.56, 0.1, 0.22)
+_DISABLED = 0.1
 
 _WITHDRAWN_BELOW = 0.15  # engagement in the last week
 _PASS_MARK = 50.0
@@ -211,6 +225,22 @@ class Learner:
     hour: float
 
 
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """
+    What the school knows of a learner before the first course.
+
+    Attributes:
+        days_before: Days before the course at which the learner enrolled.
+
+        context: Fields by name. Education and earlier attempts go with ability; gender, disability and credits go
+            with nothing.
+    """
+
+    days_before: int
+    context: Mapping[str, str | int | None]
+
+
 class Knowledge:
     """What one learner knows as time goes on: what practice added to each skill, memories of items."""
 
@@ -355,6 +385,24 @@ def make_learner(seed: int, number: int, course: Course, settings: SimulatorSett
         pace=math.exp(rng.gauss(0.0, 0.3)),
         habit=math.exp(rng.gauss(0.0, 0.3)),
         hour=min(14.0, max(0.5, rng.gauss(9.0, 2.5))),
+    )
+
+
+def make_enrolment(seed: int, learner: Learner) -> Enrolment:
+    """Draw what is known of a learner's enrolment; a few have not told their education."""
+    rng = _random(f"{seed}/enrolment/{learner.number}")
+    schooling = learner.general + rng.gauss(0.0, 0.7)
+    education = next(name for most, name in _EDUCATIONS if schooling < most)
+    has_tried = rng.random() < _SECOND_ATTEMPT * math.exp(-learner.general)
+    return Enrolment(
+        days_before=rng.randint(1, 14),
+        context={
+            "education": None if rng.random() < _EDUCATION_UNKNOWN else education,
+            "attempts": has_tried + (has_tried and rng.random() < _THIRD_ATTEMPT),
+            "credits": rng.choices(_CREDITS, _CREDIT_SHARES)[0],
+            "gender": rng.choice(("female", "male")),
+            "disability": "yes" if rng.random() < _DISABLED else "no",
+        },
     )
 
 
@@ -561,33 +609,47 @@ class _Records:
         self.rng = _random(f"{seed}/records/{learner.number}")
         self.events = itertools.count(1)
         self.stream = 2 * learner.number + 1
+        self.course_id = ""
 
     def happenings(self) -> Iterator[_Happening]:
+        enrolment = make_enrolment(self.seed, self.learner)
         for term in itertools.count():
             starts = START_S + term * self.settings.term_weeks * _WEEK_S
-            course_id = f"mathematics-{term + 1}"
-            grades: list[float] = []
+            ends = starts + self.settings.term_weeks * _WEEK_S
+            self.course_id = f"mathematics-{term + 1}"
+            # Later courses are enrolled in when the one before is over.
+            enrolled = starts + 900.0 if term else starts - enrolment.days_before * _DAY_S
+            content = {"type": "enrolment_recorded", "starts_at": _rfc3339(starts), "context": dict(enrolment.context)}
+            yield self.happening(enrolled, self.event(content, enrolled))
+            marks: list[float] = []
             engaged = engagement(self.seed, self.learner, term, self.settings)
-            for week, level in enumerate(engaged):
-                for offset_s, event in sorted(self.week(week, level, grades), key=_offset):
-                    yield self.happening(event, course_id, starts + week * _WEEK_S + offset_s)
-            ended = starts + self.settings.term_weeks * _WEEK_S + 600.0 * self.rng.random()
-            outcome = {"type": "outcome_recorded", "outcome": _outcome(engaged[-1], grades)}
-            yield self.happening(outcome, course_id, ended)
+            for at, event in sorted(self.term(starts, engaged, marks), key=_moment):
+                if at < ends:
+                    yield self.happening(at, event)
+            ended = ends + 600.0 * self.rng.random()
+            outcome = {"type": "outcome_recorded", "outcome": _outcome(engaged[-1], marks)}
+            yield self.happening(ended, self.event(outcome, ended))
 
-    def week(self, week: int, engaged: float, grades: list[float]) -> Iterator[tuple[float, Event]]:
+    def term(self, starts: float, engaged: tuple[float, ...], marks: list[float]) -> Iterator[tuple[float, Event]]:
+        """Give what is written down in a term, and when; corrections say when what they correct happened."""
         rng = self.rng
-        for lecture_s in _LECTURES_S:
-            status = self.attendance(engaged)
-            yield lecture_s + 900.0 * rng.random(), {"type": "attendance_recorded", "status": status}
-        if week % 2 == 1:
-            yield _GRADE_S + 4 * _HOUR_S * rng.random(), self.grade(week, engaged, grades)
-        if rng.random() < 0.005 + 0.15 * (1.0 - engaged) ** 2:
-            severity = rng.choices(("minor", "moderate", "major"), (0.75, 0.2, 0.05))[0]
-            event: Event = {"type": "discipline_recorded", "severity": severity}
-            if severity != "minor":
-                event["sanction"] = "detention" if severity == "moderate" else "suspension"
-            yield rng.uniform(0.0, 4.4) * _DAY_S, event
+        ends = starts + len(engaged) * _WEEK_S
+        for week, level in enumerate(engaged):
+            monday = starts + week * _WEEK_S
+            for lecture_s in _LECTURES_S:
+                yield from self.lecture(monday + lecture_s + 900.0 * rng.random(), level)
+            if week % 2 == 1:
+                yield from self.sheet(week, monday + _DEADLINE_S, ends, level, marks)
+            if rng.random() < 0.005 + 0.15 * (1.0 - level) ** 2:
+                yield self.incident(monday + rng.uniform(0.1, 4.4) * _DAY_S)
+
+    def lecture(self, at: float, engaged: float) -> Iterator[tuple[float, Event]]:
+        """Give who was there, and sometimes a note that excuses an absence some days later."""
+        recorded = self.event({"type": "attendance_recorded", "status": self.attendance(engaged)}, at)
+        yield at, recorded
+        if recorded["status"] == "absent" and self.rng.random() < _EXCUSED_LATER:
+            excuse = {"type": "attendance_recorded", "status": "excused", "corrects": recorded["event_id"]}
+            yield at + self.rng.uniform(0.2, 5.0) * _DAY_S, self.event(excuse, at)
 
     def attendance(self, engaged: float) -> str:
         absent = 0.02 + 0.85 * (1.0 - engaged) ** 2
@@ -598,28 +660,59 @@ class _Records:
             return "excused"
         return "late" if drawn < absent + 0.02 + 0.15 * (1.0 - engaged) else "present"
 
-    def grade(self, week: int, engaged: float, grades: list[float]) -> Event:
+    def sheet(
+        self, week: int, deadline: float, ends: float, engaged: float, marks: list[float]
+    ) -> Iterator[tuple[float, Event]]:
+        """Give what becomes of a piece of work: in time, late after it was overdue, or never; and its grades."""
         rng = self.rng
-        is_missing = rng.random() < (1.0 - engaged) ** 3
-        mark = rng.gauss(40.0 + 35.0 * engaged + 9.0 * self.learner.general, 8.0)
-        score = 0.0 if is_missing else round(min(100.0, max(0.0, mark)), 1)
-        grades.append(score)
-        event: Event = {"type": "grade_recorded", "score": score, "max_score": 100.0}
-        event["assessment_id"] = f"sheet-{week // 2 + 1}"
-        event["weight"] = round(2 / self.settings.term_weeks, 4) if self.settings.term_weeks > 1 else 1.0
-        if not is_missing:
-            event["days_late"] = float(max(0, round(rng.gauss(4.0 * (0.5 - engaged), 1.0))))
-        return event
+        work: Event = {"assessment_id": f"sheet-{week // 2 + 1}"}
+        work["weight"] = round(2 / self.settings.term_weeks, 4) if self.settings.term_weeks > 1 else 1.0
+        days_late = self.days_late(engaged)
+        handed_in = deadline + days_late * _DAY_S - 4 * _HOUR_S * rng.random()
+        is_missing = rng.random() < (1.0 - engaged) ** 2.5 or handed_in >= ends
+        if is_missing or days_late > 0:
+            yield deadline + 60.0, self.event({"type": "work_overdue", **work}, deadline + 60.0)
+        if is_missing:
+            marks.append(0.0)
+            return
+        mark = min(100.0, max(0.0, rng.gauss(40.0 + 35.0 * engaged + 9.0 * self.learner.general, 8.0)))
+        grade = {"type": "grade_recorded", "score": round(mark, 1), "max_score": 100.0, "days_late": days_late, **work}
+        written = handed_in
+        if rng.random() < _GRADED_LATER:
+            yield handed_in, self.event({**grade, "score": None}, handed_in)
+            written += rng.uniform(1.0, 4.0) * _DAY_S
+        first = self.event(grade, handed_in)
+        yield written, first
+        if rng.random() < _REGRADED:
+            mark = min(100.0, mark + rng.uniform(2.0, 12.0))
+            better = {**grade, "score": round(mark, 1), "corrects": first["event_id"]}
+            yield written + rng.uniform(1.0, 6.0) * _DAY_S, self.event(better, handed_in)
+        marks.append(mark)
 
-    def happening(self, content: Event, course_id: str, at: float) -> _Happening:
-        event = {
+    def days_late(self, engaged: float) -> float:
+        """Draw how late work comes, whole days, below 0 for early."""
+        if self.rng.random() < 0.05 + 0.4 * (1.0 - engaged):
+            return float(min(_LONGEST_LATENESS, 1 + int(self.rng.expovariate(1 / 3.0))))
+        return -float(min(_LONGEST_LATENESS, int(self.rng.expovariate(1 / 1.5))))
+
+    def incident(self, at: float) -> tuple[float, Event]:
+        severity = self.rng.choices(("minor", "moderate", "major"), (0.75, 0.2, 0.05))[0]
+        event: Event = {"type": "discipline_recorded", "severity": severity}
+        if severity != "minor":
+            event["sanction"] = "detention" if severity == "moderate" else "suspension"
+        return at, self.event(event, at)
+
+    def event(self, content: Event, happened: float) -> Event:
+        return {
             "schema_version": 1,
             "event_id": f"recorded-{self.seed}-{self.learner.number + 1}-{next(self.events)}",
             "user_id": self.learner.user_id,
-            "course_id": course_id,
-            "timestamp": _rfc3339(at),
+            "course_id": self.course_id,
+            "timestamp": _rfc3339(happened),
             **content,
         }
+
+    def happening(self, at: float, event: Event) -> _Happening:
         return at, self.stream, "academics", event, None
 
 
@@ -628,14 +721,14 @@ def _random(name: str) -> Random:
     return Random(name)  # noqa: S311 - it must repeat, and guards nothing
 
 
-def _outcome(engaged_last: float, grades: list[float]) -> str:
-    mean = sum(grades) / len(grades) if grades else 0.0
+def _outcome(engaged_last: float, marks: list[float]) -> str:
+    mean = sum(marks) / len(marks) if marks else 0.0
     if engaged_last < _WITHDRAWN_BELOW:
         return "withdrawn"
     return "distinction" if mean >= _DISTINCTION_MARK else "pass" if mean >= _PASS_MARK else "fail"
 
 
-def _offset(recorded: tuple[float, Event]) -> float:
+def _moment(recorded: tuple[float, Event]) -> float:
     return recorded[0]
 
 

@@ -9,6 +9,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from stream.demo.counted import ANSWERS, Counted
 from stream.settings import Settings
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.topics import ensure
@@ -17,11 +18,6 @@ Event = tuple[str, Mapping[str, Any]]
 """The catalog's name of a topic, and an event."""
 
 _FLUSH_EVERY = 500
-
-
-def is_answer(topic: str, event: Mapping[str, Any]) -> bool:
-    """Return whether an event is an answer, which is what `--events` counts."""
-    return topic == "interactions" and event["type"] == "quiz_complete"
 
 
 class Pace:
@@ -59,6 +55,7 @@ def produce(
     rate: float | None,
     speed: float | None = None,
     total: int | None = None,
+    counted: Counted = ANSWERS,
 ) -> None:
     """
     Send events until they end or Ctrl-C, with a progress bar on a terminal.
@@ -68,17 +65,18 @@ def produce(
         events: What to send.
         rate: Events a second, at most.
         speed: Times faster than the events' own time.
-        total: Answers, if known.
+        total: Of what is counted, if known.
+        counted: What the bar counts.
     """
     # A broker may make topics by itself when something is sent to them, with too few partitions for good.
     ensure(settings)
     outbox = KafkaOutbox(settings)
     pace = Pace(rate, speed)
-    answers = sent = 0
+    done = sent = 0
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("answers", total=total)
+        task = progress.add_task(counted.name, total=total)
         try:
             for topic, event in events:
                 wait_s = pace.wait_s(event)
@@ -86,15 +84,15 @@ def produce(
                     time.sleep(wait_s)
                 send(outbox, settings.topic(topic), event)
                 sent += 1
-                if is_answer(topic, event):
-                    answers += 1
-                    progress.update(task, completed=answers)
+                if counted.is_one(topic, event):
+                    done += 1
+                    progress.update(task, completed=done)
                 if sent % _FLUSH_EVERY == 0:
                     outbox.flush_now()
         except KeyboardInterrupt:
             pass
         outbox.flush_now()
-    console.print(f"sent {sent} events, {answers} of them answers, to {settings.broker}", highlight=False)
+    console.print(f"sent {sent} events, {done} of them {counted.name}, to {settings.broker}", highlight=False)
 
 
 def send(outbox: KafkaOutbox, topic: str, event: Mapping[str, Any]) -> None:

@@ -298,9 +298,14 @@ class Topics:
         read = self._read([(name, number) for name in (source, changelog, *said.values())])
         return Partition(
             interactions=read[source, number],
-            said={kind: read[name, number] for kind, name in said.items()},
+            said={kind: _of_answers(read[name, number]) for kind, name in said.items()},
             changelog=read[changelog, number],
         )
+
+    def closed(self, number: int) -> list[Record]:
+        """Return what was said on a partition of users for whom a week was closed."""
+        name = self._settings.topic("predictions.risk")
+        return [r for r in self._read([(name, number)])[name, number] if _reason(r) == "week_closed"]
 
     def rollout(self) -> ModelRollout | None:
         """Return what should serve: the latest announcement."""
@@ -379,6 +384,31 @@ class Topics:
         return found
 
 
+def _of_answers(records: Sequence[Record]) -> list[Record]:
+    """Return messages without the examples of closed weeks and of outcomes, which no answer asks for."""
+    return [r for r in records if not orjson.loads(r.value or b"{}").get("type", "answer").startswith("risk")]
+
+
+def _reason(record: Record) -> str:
+    return str(orjson.loads(record.value or b"{}").get("reason", ""))
+
+
+def judge_closings(verdict: Verdict, closings: Sequence[Record], *, deduplicate: bool) -> None:
+    """
+    Hold the predictions of closed weeks to once for a user and a week.
+
+    Which weeks are closed depends on how far event time had come when a worker looked: none is asked for by name.
+    """
+    met: dict[str, Record] = {}
+    for record in closings:
+        said = orjson.loads(record.value or b"{}")
+        earlier = met.setdefault(said["prediction_id"], record)
+        if earlier.key != record.key:
+            verdict.fail("differing", f"{_place(record)} has the id of another user's at offset {earlier.offset}")
+        elif earlier is not record and not deduplicate:
+            verdict.fail("doubled", f"{_place(record)} repeats offset {earlier.offset}: a week closed twice")
+
+
 def check(settings: Settings, *, deduplicate: bool) -> Verdict:
     """
     Read all that a run left on its topics, and judge it.
@@ -394,4 +424,5 @@ def check(settings: Settings, *, deduplicate: bool) -> Verdict:
         partition = source.partition(number)
         replayed = core.replay(partition.interactions)
         verdict.add(judge(partition, replayed, settings.remembered_answers, deduplicate=deduplicate))
+        judge_closings(verdict, source.closed(number), deduplicate=deduplicate)
     return verdict

@@ -76,11 +76,21 @@ def test_simulated_learners_are_each_predicted_once(tmp_path: Path) -> None:
     assert report["events"]["dead"] == 0
     assert report["events"]["read"] == report["events"]["sent"] > 1_500
     assert report["predictions"]["correctness"] == report["predictions"]["time"] == 1_500
-    assert report["predictions"]["risk"] > 0
+    risk = report["risk"]
+    assert risk["by_reason"]["academics"] == report["events"]["academics"] > 240
+    assert sum(risk["by_reason"].values()) == report["predictions"]["risk"]
+    assert list(risk["categories"]) == ["Low", "Medium", "High", "Critical"]
+    assert sum(risk["categories"].values()) == 240
+    at_risk = risk["categories"]["High"] + risk["categories"]["Critical"]
+    assert risk["entered_high"] - risk["left_high"] == at_risk
+    for change in risk["examples"]:
+        assert (change["score"] >= 0.5) == (change["to"] in {"High", "Critical"})
+        assert change["factors"]
     assert report["distinct_prediction_ids"] == sum(report["predictions"].values())
     assert 0 < report["latency_s"]["p50"] <= report["latency_s"]["p99"]
     assert report["live"]["auc"] > 0.5
     assert "1,500 answers" in out
+    assert f"High was entered {risk['entered_high']} times" in out
     assert list(tmp_path.iterdir()) == [report_file]
 
 
@@ -95,15 +105,75 @@ def test_a_file_of_answers_is_the_source(tmp_path: Path) -> None:
     )
     assert status == 0, err
     report = json.loads(report_file.read_text())
-    assert report["events"] == {"answers": 300, "sent": 300, "read": 300, "dead": 0}
+    assert report["events"] == {"answers": 300, "academics": 0, "sent": 300, "read": 300, "dead": 0}
     assert report["predictions"]["correctness"] == report["predictions"]["time"] == 300
+
+
+def oulad(folder: Path) -> Path:
+    """Return a folder of OULAD with 30 students, of whom every third hands in nothing, and fails."""
+    folder.mkdir()
+    key = "code_module,code_presentation,id_student"
+    (folder / "courses.csv").write_text("code_module,code_presentation,module_presentation_length\nAAA,2013J,45\n")
+    students = [f"AAA,2013J,{n},A Level,0,60,{'Pass' if n % 3 else 'Fail'}" for n in range(30)]
+    head = f"{key},highest_education,num_of_prev_attempts,studied_credits,final_result"
+    (folder / "studentInfo.csv").write_text("\n".join([head, *students]) + "\n")
+    events = [f"AAA,2013J,{n},-5,registered,,,," for n in range(30)]
+    for work in range(4):
+        day = 10 * work + 10
+        events += [
+            f"AAA,2013J,{n},{day},assessment_submitted,w{work},25,80,-1" if n % 3
+            else f"AAA,2013J,{n},{day},assessment_overdue,w{work},25,,"
+            for n in range(30)
+        ]  # fmt: skip
+    head = f"{key},day,event,id_assessment,weight,score,days_late"
+    (folder / "events.csv").write_text("\n".join([head, *events]) + "\n")
+    return folder
+
+
+def test_a_folder_of_oulad_is_the_source(tmp_path: Path) -> None:
+    """`--source FOLDER` sends what the university recorded; nobody answers, and each record is scored once."""
+    folder = oulad(tmp_path / "oulad")
+    report_file = tmp_path / "demo.json"
+    status, out, err = run(tmp_path, "--headless", "--source", str(folder), "--port", "0", "--report", str(report_file))
+    assert status == 0, err
+    report = json.loads(report_file.read_text())
+    assert report["events"] == {"answers": 0, "academics": 180, "sent": 180, "read": 180, "dead": 0}
+    assert report["risk"]["by_reason"]["academics"] == 180
+    assert report["predictions"]["correctness"] == 0
+    assert report["risk"]["entered_high"] >= 10
+    failing = [change for change in report["risk"]["examples"] if change["to"] in {"High", "Critical"}]
+    assert all(int(change["user_id"].split("-")[-1]) % 3 == 0 for change in failing)
+    assert all(change["factors"][0]["feature"] == "missing" for change in failing)
+    assert report["live"]["auc"] is None
+    assert "180 academic events" in out
+
+
+def test_fewer_events_of_a_folder_may_be_asked_for(tmp_path: Path) -> None:
+    """`--events` counts academic events where there are no answers, and says how many there are."""
+    folder = oulad(tmp_path / "oulad")
+    report_file = tmp_path / "demo.json"
+    arguments = ("--headless", "--source", str(folder), "--port", "0", "--report", str(report_file))
+    status, _, err = run(tmp_path, *arguments, "--events", "70")
+    assert status == 0, err
+    assert json.loads(report_file.read_text())["events"]["academics"] == 70
+    status, _, err = run(tmp_path, *arguments, "--events", "181")
+    assert status == 2
+    assert "expected at most 180, the academic events in" in err
+
+
+def test_a_folder_without_a_format_is_one_sentence(tmp_path: Path) -> None:
+    """A folder that is not of OULAD: what was expected, exit status 2."""
+    status, _, err = run(tmp_path, "--headless", "--source", str(tmp_path))
+    assert status == 2
+    assert "expected a folder of OULAD" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 def test_a_wrong_path_is_one_sentence(tmp_path: Path) -> None:
     """Nothing at the path: what was expected, what was found, exit status 2, no traceback."""
     status, out, err = run(tmp_path, "--headless", "--source", str(tmp_path / "nowhere.csv"))
     assert (status, out) == (2, "")
-    assert "expected `simulate` or a file of past answers, found nothing at" in err
+    assert "expected `simulate`, a file of past answers or a folder of OULAD, found nothing at" in err
     assert len(err.strip().splitlines()) == 1
 
 

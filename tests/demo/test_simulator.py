@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 import pytest
@@ -24,10 +24,12 @@ from stream.demo.simulator import (
     SimulatorSettings,
     engagement,
     make_course,
+    make_enrolment,
     make_learner,
     simulate,
     simulate_with_truth,
 )
+from stream.state.academic import COUNT, fold, new_academics
 
 SETTINGS = SimulatorSettings()
 DAY_S = 86400.0
@@ -89,10 +91,21 @@ def test_the_number_of_answers_is_exact(answers: int) -> None:
 
 
 def test_events_are_in_time_order() -> None:
-    """Over all learners and topics no event is before another that was given earlier."""
-    stamps = [event["timestamp"] for _, event, _ in run()]
+    """No event is before another that was given earlier, but for those that take the place of one of their moment."""
+    first_of_work: dict[tuple[str, str, str], str] = {}
+    stamps = []
+    for _, event, _ in run():
+        work = (event["user_id"], event.get("course_id", ""), event.get("assessment_id", ""))
+        if event["type"] == "grade_recorded" and work in first_of_work:
+            assert event["timestamp"] == first_of_work[work]
+        elif "corrects" not in event:
+            stamps.append(event["timestamp"])
+            if event["type"] == "grade_recorded":
+                first_of_work[work] = event["timestamp"]
     assert all(earlier <= later for earlier, later in pairwise(stamps))
-    assert stamps[0] >= "2026-01-05T08:00:00"
+    interactions = [event["timestamp"] for topic, event, _ in run() if topic == "interactions"]
+    assert stamps[0] >= "2000-12-18T08:00:00"
+    assert min(interactions) >= "2001-01-01T08:00:00"
 
 
 def test_every_event_is_valid() -> None:
@@ -118,9 +131,11 @@ def test_a_run_has_all_kinds_of_events() -> None:
     assert counts["quiz_complete"] == 20_000
     assert counts["outcome_recorded"] == 240
     assert counts["attendance_recorded"] >= 240 * 2 * 10
-    assert counts["grade_recorded"] >= 240 * 5
-    assert min(counts["resource_view"], counts["feedback_recommendation"]) > 200
+    assert counts["grade_recorded"] >= 240 * 4
+    assert counts["enrolment_recorded"] >= 240
+    assert min(counts["resource_view"], counts["feedback_recommendation"], counts["work_overdue"]) > 200
     assert counts["discipline_recorded"] > 20
+    assert counts["quiz_complete"] > 0.65 * len(run())
 
 
 def test_answers_vary_as_those_of_an_lms_do() -> None:
@@ -141,7 +156,7 @@ def test_a_run_of_20000_answers_is_a_term() -> None:
     answers = [event for _, event, p_correct in run() if p_correct is not None]
     by_skill = Counter(len(items) for items in make_course(42, SETTINGS).by_skill)
     assert len({event["user_id"] for event in answers}) == 240
-    assert "2026-03-16" < answers[-1]["timestamp"] < "2026-03-30"
+    assert "2001-03-12" < answers[-1]["timestamp"] < "2001-03-26"
     assert len({event["item_id"] for event in answers}) == 180
     assert min(by_skill) >= 12
     assert max(by_skill) <= 18
@@ -294,7 +309,7 @@ def test_engagement_drives_practice_and_records() -> None:
     absences: Counter[str] = Counter()
     outcomes = {}
     for _, event, _ in run():
-        if event["timestamp"] > "2026-02-16":
+        if event["timestamp"] > "2001-02-12":
             answers[event["user_id"]] += event["type"] == "quiz_complete"
         absences[event["user_id"]] += event.get("status") == "absent"
         if event["type"] == "outcome_recorded":
@@ -305,6 +320,177 @@ def test_engagement_drives_practice_and_records() -> None:
     assert mean(absences[user] for user in slid) > 2 * mean(absences[user] for user in steady)
     assert mean(outcomes[user] in ("fail", "withdrawn") for user in slid) > 0.6
     assert mean(outcomes[user] in ("fail", "withdrawn") for user in steady) < 0.2
+
+
+def academics(course_id: str = "mathematics-1") -> list[dict[str, Any]]:
+    """Give what the school records of one course."""
+    return [event for _, event, _ in run() if event.get("course_id") == course_id]
+
+
+def outcomes() -> dict[str, str]:
+    """Give how the first course ended for each learner."""
+    return {event["user_id"]: event["outcome"] for event in academics() if event["type"] == "outcome_recorded"}
+
+
+def test_everyone_is_enrolled_before_the_course_begins() -> None:
+    """Each learner's first record is an enrolment of at most two weeks before, with what was known then."""
+    first: dict[str, dict[str, Any]] = {}
+    for _, event, _ in run():
+        first.setdefault(event["user_id"], event)
+    assert len(first) == 240
+    for event in first.values():
+        assert event["type"] == "enrolment_recorded"
+        assert "2000-12-18" <= event["timestamp"] < event["starts_at"] == "2001-01-01T08:00:00.000Z"
+        assert set(event["context"]) == {"education", "attempts", "credits", "gender", "disability"}
+    unknown = sum(event["context"]["education"] is None for event in first.values())
+    assert 0 < unknown < 20
+
+
+def test_the_next_course_is_enrolled_in_when_the_one_before_is_over() -> None:
+    """What is known of an enrolment begins anew after an outcome, so no enrolment comes before it."""
+    settings = SimulatorSettings(learners=5, term_weeks=2, skills=3, items=12)
+    enrolled: dict[str, str] = {}
+    for topic, event in islice(simulate(1, settings), 2_000):
+        if event["type"] == "enrolment_recorded":
+            assert event["user_id"] not in enrolled
+            enrolled[event["user_id"]] = event["course_id"]
+        elif topic == "academics":
+            assert enrolled[event["user_id"]] == event["course_id"]
+        if event["type"] == "outcome_recorded":
+            del enrolled[event["user_id"]]
+
+
+def test_corrections_name_what_came_before_them() -> None:
+    """A correction refers to an earlier record of its user and kind, and is of the moment of that record."""
+    known: dict[str, dict[str, Any]] = {}
+    corrections = []
+    for topic, event, _ in run():
+        if "corrects" in event:
+            corrected = known[event["corrects"]]
+            assert all(event[name] == corrected[name] for name in ("user_id", "type", "course_id", "timestamp"))
+            corrections.append((corrected, event))
+        if topic == "academics":
+            known[event["event_id"]] = event
+    excused = [(old["status"], new["status"]) for old, new in corrections if new["type"] == "attendance_recorded"]
+    assert set(excused) == {("absent", "excused")}
+    raised = [new["score"] - old["score"] for old, new in corrections if new["type"] == "grade_recorded"]
+    assert min(raised) >= 0
+    assert min(len(excused), len(raised)) > 20
+    assert len(corrections) < 0.05 * len(known)
+
+
+def test_corrections_change_what_is_known_of_a_user() -> None:
+    """Folded as the worker does: an excused absence is none, and work that was graded again counts once."""
+    records: dict[str, Any] = {}
+    changed: Counter[str] = Counter()
+    for topic, raw, _ in run():
+        if topic != "academics":
+            continue
+        event = schemas.decode_academic(json.dumps(raw).encode())
+        before = records.setdefault(event.user_id, new_academics(1)[0])
+        after = records[event.user_id] = fold(before, event, int(before["seen"]) + 1)
+        if "corrects" not in raw:
+            continue
+        counts = {name: int(total(after, name) - total(before, name)) for name in ("absent", "excused", "handed_in")}
+        is_attendance = raw["type"] == "attendance_recorded"
+        assert counts == {"absent": -is_attendance, "excused": is_attendance, "handed_in": 0}
+        changed[raw["type"]] += 1
+    assert min(changed.values()) > 20
+    assert len(changed) == 2
+
+
+def total(record: Any, name: str) -> int:
+    """Give how often something is counted in a user's record, in all weeks."""
+    return int(record["counts"][:, COUNT[name]].sum() + record["before_counts"][COUNT[name]])
+
+
+def test_work_that_comes_late_was_overdue_first() -> None:
+    """Late work follows its report as overdue, work in time has none, and some of what is overdue never comes."""
+    overdue: set[tuple[str, str]] = set()
+    handed_in: set[tuple[str, str]] = set()
+    late = set()
+    for event in academics():
+        work = (event["user_id"], event.get("assessment_id", ""))
+        if event["type"] == "work_overdue":
+            assert work not in handed_in
+            overdue.add(work)
+        elif event["type"] == "grade_recorded":
+            assert (work in overdue) == (event["days_late"] > 0)
+            handed_in.add(work)
+            if event["days_late"] > 0:
+                late.add(work)
+    assert 0.1 < len(late) / len(handed_in) < 0.25
+    assert len(overdue - handed_in) > 50
+    assert len(overdue | handed_in) == 240 * 5
+
+
+def test_work_may_come_before_its_grade() -> None:
+    """Some work is first recorded without a score, and gets one in a second record of the same assessment."""
+    ungraded: set[tuple[str, str]] = set()
+    graded: set[tuple[str, str]] = set()
+    for event in academics():
+        if event["type"] == "grade_recorded":
+            work = (event["user_id"], event["assessment_id"])
+            if event["score"] is None:
+                assert work not in ungraded | graded
+                ungraded.add(work)
+            else:
+                graded.add(work)
+    assert 0.05 < len(ungraded) / len(ungraded | graded) < 0.15
+    assert len(ungraded - graded) < 0.5 * len(ungraded)
+
+
+def test_incidents_that_are_not_minor_have_a_sanction() -> None:
+    """A sanction follows from a moderate or major incident."""
+    incidents = [event for _, event, _ in run() if event["type"] == "discipline_recorded"]
+    assert all(("sanction" in event) == (event["severity"] != "minor") for event in incidents)
+
+
+def test_those_who_fail_miss_more_work() -> None:
+    """Work that never came, by how the course ended: rare of those who pass, frequent of the others."""
+    handed_in: dict[str, set[str]] = defaultdict(set)
+    for event in academics():
+        if event["type"] == "grade_recorded":
+            handed_in[event["user_id"]].add(event["assessment_id"])
+    missing = defaultdict(list)
+    for user_id, outcome in outcomes().items():
+        missing[outcome].append(1 - len(handed_in[user_id]) / 5)
+    assert mean(missing["pass"]) < 0.1
+    assert min(mean(missing["fail"]), mean(missing["withdrawn"])) > 3 * mean(missing["pass"])
+    at_risk = sum(outcome in ("fail", "withdrawn") for outcome in outcomes().values())
+    assert 0.2 < at_risk / 240 < 0.4
+
+
+@pytest.mark.parametrize(("field", "group"), [("gender", "female"), ("disability", "yes")])
+def test_who_a_learner_is_says_nothing_of_the_outcome(field: str, group: str) -> None:
+    """Ability and engagement, which decide how a course ends, are the same in every group, over many learners."""
+    settings = replace(SETTINGS, learners=3_000)
+    course = make_course(5, settings)
+    abilities = defaultdict(list)
+    slides = defaultdict(list)
+    for number in range(settings.learners):
+        learner = make_learner(5, number, course, settings)
+        is_of_group = make_enrolment(5, learner).context[field] == group
+        abilities[is_of_group].append(learner.general)
+        slides[is_of_group].append(engagement(5, learner, 0, settings)[-1])
+    for values in (abilities, slides):
+        spread = stdev(values[False])
+        error = spread * (1 / len(values[True]) + 1 / len(values[False])) ** 0.5
+        assert abs(mean(values[True]) - mean(values[False])) < 3 * error
+
+
+def test_education_and_attempts_go_with_ability() -> None:
+    """What may be a feature says a little: the abler have more education and fewer attempts behind them."""
+    settings = replace(SETTINGS, learners=1_000)
+    course = make_course(5, settings)
+    learners = [make_learner(5, number, course, settings) for number in range(settings.learners)]
+    abilities = defaultdict(list)
+    for learner in learners:
+        context = make_enrolment(5, learner).context
+        abilities[context["education"]].append(learner.general)
+        abilities[context["attempts"]].append(learner.general)
+    assert mean(abilities["below A level"]) < mean(abilities["A level"]) < mean(abilities["higher education"])
+    assert mean(abilities[1]) < mean(abilities[0])
 
 
 def test_terms_follow_one_another() -> None:
