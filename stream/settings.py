@@ -242,7 +242,7 @@ class Settings(BaseSettings):
         2_000, ge=1, le=10_000_000, description="such weeks before the first update of the risk model"
     )
     risk_learning_rate: float = Field(
-        1e-4, gt=0, le=1, description="Adam's learning rate where an update of the risk model goes on from what serves"
+        1e-4, gt=0, le=1, description="AdamW's learning rate where an update of the risk model goes on from what serves"
     )
     risk_examples: Path = Field(
         Path("risk-examples.sqlite"),

@@ -110,6 +110,7 @@ _PLAIN: Final = {
     "blend": "the log odds of both, weighted on the students who validate",
     "fallback": "a score without training, which serves until there is a model",
     "logistic": "logistic regression on the newest week, one for each day",
+    "boosting_by_day": "gradient boosting on the newest week, made anew for each day",
 }
 
 

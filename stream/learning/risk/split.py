@@ -26,14 +26,14 @@ from stream.state.academic import OUTCOMES
 DAYS: Final = (30, 60, 90, 120)
 """Days of a presentation at whose end users are judged in an evaluation."""
 
-DRAWN: Final = 20
+DRAWN: Final = 32
 """Days of each enrolment that are learned from, at most."""
 
 LAST: Final = 300
 """Day up to which they are drawn: no presentation is longer."""
 
-_EARLY = 2
-"""Power by which days are drawn early: half of them lie in the first quarter."""
+_FIRST, _EARLY, _OFTEN = 7, 140, 2 / 3
+"""Day from which days are drawn, and the one up to which so large a share of them is."""
 
 _LEAST_STUDENTS = 250
 _AT_ONCE = 4_096
@@ -120,7 +120,7 @@ def drawn(oulad: Oulad, count: int, last: int, seed: int) -> Moments:
     since, until = _spans(oulad)
     random = np.random.default_rng(seed)
     share = (np.arange(count) + random.random((len(since), count))) / count
-    day = (share**_EARLY * (last + 1)).astype(np.int64)
+    day = np.interp(share, (0, _OFTEN, 1), (min(_FIRST, last), min(_EARLY, last), last + 1)).astype(np.int64)
     enrolment, place = ((since[:, None] <= day) & (day < until[:, None])).nonzero()
     pairs = np.unique(np.stack([enrolment, day[enrolment, place]], axis=1), axis=0)
     return Moments(pairs[:, 0], pairs[:, 1])

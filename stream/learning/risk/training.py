@@ -6,7 +6,7 @@ as many weeks as there are users, drawn anew from all weeks of all users. One of
 leaves early has early weeks only, and these would look darker than they are.
 
 Source:
-    Kingma and Ba 2015, Adam; Polyak and Juditsky 1992, averaged weights.
+    Loshchilov and Hutter 2019, Decoupled weight decay regularization (AdamW); Polyak and Juditsky 1992, averages.
 """
 
 import copy
@@ -58,8 +58,8 @@ class RiskRecipe:
         epochs: Passes over the users, at most; the learning rate falls to nothing by the last, along a cosine.
         patience: Epochs without a better loss on what is held out after which it ends.
         batch: Users in a step.
-        learning_rate: Adam's, at first.
-        weight_decay: Adam's.
+        learning_rate: AdamW's, at first.
+        weight_decay: AdamW's.
         explained: Users on whom the factors are learned.
         explain_epochs: Passes over them.
         seconds: Of training the network, at most.
@@ -257,7 +257,7 @@ def _fit(
 ) -> tuple[Network, list[Epoch]]:  # fmt: skip
     """Return the average of a network's weights at its best epoch, and how training went."""
     random = np.random.default_rng(recipe.seed)
-    optimizer = torch.optim.Adam(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     users = len(np.unique(learned.user))
     steps_in_all = recipe.epochs * -(-users // recipe.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps_in_all)

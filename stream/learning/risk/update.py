@@ -51,7 +51,7 @@ class RiskWish:
         weeks: Of it, at most.
         champion: The model that it starts from, None to start from nothing.
         seconds: Of training, at most.
-        learning_rate: Adam's, where it goes on from a model.
+        learning_rate: AdamW's, where it goes on from a model.
         seed: Of everything random.
         fields: Of an enrolment that a model may see.
     """
