@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _USERS: Final = 32
-"""Users who are scored at once, chosen by `benchmarks/closing.py`: more of them delay the answers in between."""
+"""Users who are scored at once, measured by `benchmarks/closing.py`: more of them delay the answers in between."""
 
 _PACE_S: Final = 0.024
 """From one turn to the next: 200,000 users take two and a half minutes, and a network a third of the time."""
