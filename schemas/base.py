@@ -37,6 +37,7 @@ Difficulty = Literal["easy", "medium", "hard"]
 EVENT_NAMESPACE: Final = uuid5(NAMESPACE_URL, "learnerstream:events")
 """Namespace of derived ids. Never change it: a re-sent event would get another id."""
 
+_VERSION: Final = "Of the contract; 1 where it is absent."
 _FOUND_CHARACTERS: Final = 80  # of a refused value, shown in the error
 _LARGEST_FLOAT: Final = 1.7976931348623157e308
 
@@ -100,7 +101,14 @@ Moment = Annotated[
         "moment",
         "an RFC 3339 date and time with its offset, such as 2026-01-31T09:30:00Z, from 1970 to 2100",
     ),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
+    # A schema knows texts, not moments: beside the years that are taken, the days that are within them by their offset.
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "date-time",
+            "pattern": "^(19[7-9][0-9]-|20[0-9]{2}-|2100-|1969-12-31|2101-01-01)",
+        }
+    ),
 ]
 
 AnyMoment = Annotated[
@@ -160,19 +168,25 @@ class ReceivedValue(BaseModel):
 class EmittedValue(BaseModel):
     """Part of a message that we write: nothing but what is declared."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        # We leave no field out: in what we send even those with defaults are there.
+        json_schema_serialization_defaults_required=True,
+    )
 
 
 class Received(ReceivedValue):
     """A message that others write."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1] = Field(default=1, description=_VERSION)
 
 
 class Emitted(EmittedValue):
     """A message that we write."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1] = Field(default=1, description=_VERSION)
 
 
 class Identified(Received):

@@ -17,10 +17,10 @@ class Erasure(Identified):
     id_field: ClassVar[str] = "erasure_id"
 
     erasure_id: Annotated[Identifier, MAY_BE_NULL] = Field(
-        default_factory=str, description="Derived from the content where it is absent."
+        default_factory=str, description="Names the wish; derived from its content where it is absent."
     )
-    user_id: Identifier
-    requested_at: Moment | None = None
+    user_id: Identifier = Field(description="The learner to forget; must also be the message's key.")
+    requested_at: Moment | None = Field(default=None, description="When it was asked for.")
 
 
 ERASURE: Final = TypeAdapter(Erasure)

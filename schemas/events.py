@@ -6,9 +6,9 @@ Only what an event says; what follows from it is decided in `stream.pipeline`. D
 """
 
 from itertools import islice
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from schemas.base import (
@@ -32,6 +32,14 @@ MAX_NEXT_ITEMS: Final = 16
 PASS_SCORE: Final = 0.5
 """An answer without `correct` is right from this score on."""
 
+_DERIVED: Final = "Names the event; derived from its content where it is absent. A second one of an id changes nothing."
+_USER: Final = "The learner; must also be the message's key."
+_WHEN: Final = "When it happened, by the platform's clock."
+_METADATA: Final = "Yours; not read."
+_COURSE: Final = "The course that it belongs to."
+_ASSESSMENT: Final = "The piece of work."
+_TYPE: Final = "What was recorded."
+
 _NEITHER: Final = "score, correct: expected one of them in an answer or a correction, found neither"
 _CORRECTS_NOTHING: Final = "corrects: expected the event_id of the answer that is corrected, found nothing"
 _NEXT_ITEMS_READ: Final = 256  # elements looked at, however many the list has
@@ -43,35 +51,65 @@ _LONGEST_LATENESS_DAYS: Final = 3_650
 class Target(ReceivedValue):
     """Something a user may be asked next: a topic, or an item of it."""
 
-    topic_id: Identifier
-    item_id: Identifier | None = None
-    difficulty: Difficulty | None = None
+    topic_id: Identifier = Field(description="The topic.")
+    item_id: Identifier | None = Field(default=None, description="An item of it; null: any.")
+    difficulty: Difficulty | None = Field(default=None, description="Of the item; null: unknown, or any.")
+
+
+def _has(field: str, kind: str) -> dict[str, Any]:
+    """Return the JSON Schema of an object that has a field, and not null in it."""
+    return {"required": [field], "properties": {field: {"type": kind}}}
+
+
+def _of_types(*types: str) -> dict[str, Any]:
+    return {"required": ["type"], "properties": {"type": {"enum": list(types)}}}
+
+
+_BY_TYPE: Final[dict[str, Any]] = {
+    "allOf": [
+        {
+            "if": _of_types("quiz_complete", "answer_correction"),
+            "then": {"anyOf": [_has("score", "number"), _has("correct", "boolean")]},
+        },
+        {"if": _of_types("answer_correction"), "then": _has("corrects", "string")},
+    ]
+}
+"""What `Interaction._fill` asks for beyond the fields themselves, as JSON Schema."""
 
 
 class Interaction(Identified):
     """An answer, a view of a resource, feedback on a recommendation, or the correction of an earlier answer."""
 
-    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(
-        default_factory=str, description="Derived from the content where it is absent."
+    model_config = ConfigDict(json_schema_extra=_BY_TYPE)
+
+    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str, description=_DERIVED)
+    type: Literal["quiz_complete", "resource_view", "feedback_recommendation", "answer_correction"] = Field(
+        description="`quiz_complete` is an answer, `answer_correction` gives an earlier one another outcome."
     )
-    type: Literal["quiz_complete", "resource_view", "feedback_recommendation", "answer_correction"]
-    user_id: Identifier = Field(description="Must also be the message's key.")
+    user_id: Identifier = Field(description=_USER)
     corrects: Identifier | None = Field(
         default=None, description="Of a correction: the event_id of the answer whose outcome is another."
     )
-    topic_id: Identifier
-    item_id: Identifier | None = None
+    topic_id: Identifier = Field(description="What it is about: a topic, unit or quiz; items share it.")
+    item_id: Identifier | None = Field(default=None, description="The question, or the resource that was seen.")
     skills: Annotated[tuple[Identifier, ...], Field(min_length=1, max_length=16, fail_fast=True), MAY_BE_NULL] = Field(
-        default_factory=tuple, description="The topic where it is absent."
+        default_factory=tuple, description="Skills that it takes, 1 to 16; the topic where they are absent."
     )
-    difficulty: Difficulty | None = None
-    score: Share | None = None
+    difficulty: Difficulty | None = Field(default=None, description="Of the item; null: unknown.")
+    score: Share | None = Field(default=None, description="Share of the points, 0 to 1.")
     correct: Flag | None = Field(
-        default=None, description="score >= 0.5 where it is absent; an answer needs one of the two."
+        default=None,
+        description="Whether it is right; score >= 0.5 where it is absent. An answer needs one of the two.",
     )
-    duration_seconds: Annotated[Number, Field(ge=0, le=_LONGEST_ANSWER_S)] | None = None
-    timestamp: Moment
-    metadata: Metadata = Field(default_factory=dict)
+    duration_seconds: Annotated[Number, Field(ge=0, le=_LONGEST_ANSWER_S)] | None = Field(
+        default=None, description="Response time, from asking to answering, seconds; at most a week."
+    )
+    timestamp: Moment = Field(description=_WHEN)
+    metadata: Metadata = Field(
+        default_factory=dict,
+        description="Yours, but for `next_items`: up to 16 items that predictions should cover, each an item's id or "
+        "an object of topic_id, item_id and difficulty.",
+    )
 
     def _fill(self) -> None:
         if not self.skills:
@@ -94,10 +132,10 @@ def _context(fields: dict[str, str | float | None] | None) -> dict[str, str | fl
 class EnrolmentRecorded(Identified):
     """That a user takes a course, and what is known of the enrolment: earlier education, attempts, credits."""
 
-    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
-    type: Literal["enrolment_recorded"]
-    user_id: Identifier
-    course_id: Identifier
+    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str, description=_DERIVED)
+    type: Literal["enrolment_recorded"] = Field(description=_TYPE)
+    user_id: Identifier = Field(description=_USER)
+    course_id: Identifier = Field(description="The course that is taken.")
     starts_at: Moment | None = Field(default=None, description="When the course begins.")
     context: Annotated[
         dict[Identifier, ContextValue],
@@ -108,21 +146,21 @@ class EnrolmentRecorded(Identified):
         default_factory=dict,
         description="Fields by name, texts or numbers. Kept are only those that a setting of the worker names.",
     )
-    timestamp: Moment
-    metadata: Metadata = Field(default_factory=dict)
+    timestamp: Moment = Field(description=_WHEN)
+    metadata: Metadata = Field(default_factory=dict, description=_METADATA)
 
 
 class AttendanceRecorded(Identified):
     """Whether a user was there."""
 
-    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
-    type: Literal["attendance_recorded"]
-    user_id: Identifier
+    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str, description=_DERIVED)
+    type: Literal["attendance_recorded"] = Field(description=_TYPE)
+    user_id: Identifier = Field(description=_USER)
     corrects: Identifier | None = Field(default=None, description=_CORRECTS)
-    status: Literal["present", "absent", "late", "excused"]
-    course_id: Identifier | None = None
-    timestamp: Moment
-    metadata: Metadata = Field(default_factory=dict)
+    status: Literal["present", "absent", "late", "excused"] = Field(description="Whether the user was there.")
+    course_id: Identifier | None = Field(default=None, description=_COURSE)
+    timestamp: Moment = Field(description=_WHEN)
+    metadata: Metadata = Field(default_factory=dict, description=_METADATA)
 
 
 def _max_score(value: float | None) -> float:
@@ -136,22 +174,24 @@ class GradeRecorded(Identified):
     A second one of the same assessment takes the first one's place, as one that names it in `corrects` does.
     """
 
-    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
-    type: Literal["grade_recorded"]
-    user_id: Identifier
+    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str, description=_DERIVED)
+    type: Literal["grade_recorded"] = Field(description=_TYPE)
+    user_id: Identifier = Field(description=_USER)
     corrects: Identifier | None = Field(default=None, description=_CORRECTS)
     score: Annotated[Number, Field(ge=0)] | None = Field(
-        description="Null for work that was handed in and is not graded yet."
+        description="Points, up to max_score; null for work that was handed in and is not graded yet."
     )
-    max_score: Annotated[Number, Field(gt=0), MAY_BE_NULL, AfterValidator(_max_score)] = 100.0
-    weight: Share | None = Field(default=None, description="Share of the course's grade.")
-    assessment_id: Identifier | None = None
+    max_score: Annotated[Number, Field(gt=0), MAY_BE_NULL, AfterValidator(_max_score)] = Field(
+        default=100.0, description="Points that could be had; 100 where it is absent."
+    )
+    weight: Share | None = Field(default=None, description="Share of the course's grade, 0 to 1.")
+    assessment_id: Identifier | None = Field(default=None, description=_ASSESSMENT)
     days_late: Annotated[Number, Field(ge=-_LONGEST_LATENESS_DAYS, le=_LONGEST_LATENESS_DAYS)] | None = Field(
-        default=None, description="Negative where it was handed in early."
+        default=None, description="Days after the deadline; negative where it was handed in early."
     )
-    course_id: Identifier | None = None
-    timestamp: Moment
-    metadata: Metadata = Field(default_factory=dict)
+    course_id: Identifier | None = Field(default=None, description=_COURSE)
+    timestamp: Moment = Field(description=_WHEN)
+    metadata: Metadata = Field(default_factory=dict, description=_METADATA)
 
     def _fill(self) -> None:
         if self.score is not None and self.score > self.max_score:
@@ -165,51 +205,53 @@ class GradeRecorded(Identified):
 class WorkOverdue(Identified):
     """A piece of work whose deadline has passed with nothing handed in; late work follows as a grade of its own."""
 
-    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
-    type: Literal["work_overdue"]
-    user_id: Identifier
-    weight: Share | None = Field(default=None, description="Share of the course's grade.")
-    assessment_id: Identifier
-    course_id: Identifier | None = None
-    timestamp: Moment
-    metadata: Metadata = Field(default_factory=dict)
+    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str, description=_DERIVED)
+    type: Literal["work_overdue"] = Field(description=_TYPE)
+    user_id: Identifier = Field(description=_USER)
+    weight: Share | None = Field(default=None, description="Share of the course's grade, 0 to 1.")
+    assessment_id: Identifier = Field(description=_ASSESSMENT)
+    course_id: Identifier | None = Field(default=None, description=_COURSE)
+    timestamp: Moment = Field(description=_WHEN)
+    metadata: Metadata = Field(default_factory=dict, description=_METADATA)
 
 
 class DisciplineRecorded(Identified):
     """An incident, and what followed from it."""
 
-    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
-    type: Literal["discipline_recorded"]
-    user_id: Identifier
+    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str, description=_DERIVED)
+    type: Literal["discipline_recorded"] = Field(description=_TYPE)
+    user_id: Identifier = Field(description=_USER)
     corrects: Identifier | None = Field(default=None, description=_CORRECTS)
-    severity: Literal["minor", "moderate", "major"]
-    sanction: Annotated[str, StringConstraints(max_length=256)] | None = None
-    course_id: Identifier | None = None
-    timestamp: Moment
-    metadata: Metadata = Field(default_factory=dict)
+    severity: Literal["minor", "moderate", "major"] = Field(description="How grave it was.")
+    sanction: Annotated[str, StringConstraints(max_length=256)] | None = Field(
+        default=None, description="What followed."
+    )
+    course_id: Identifier | None = Field(default=None, description=_COURSE)
+    timestamp: Moment = Field(description=_WHEN)
+    metadata: Metadata = Field(default_factory=dict, description=_METADATA)
 
 
 class OutcomeRecorded(Identified):
     """How a course ended for a user; a second one takes the first one's place."""
 
-    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
-    type: Literal["outcome_recorded"]
-    user_id: Identifier
-    outcome: Literal["distinction", "pass", "fail", "withdrawn"]
-    course_id: Identifier | None = None
-    timestamp: Moment
-    metadata: Metadata = Field(default_factory=dict)
+    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str, description=_DERIVED)
+    type: Literal["outcome_recorded"] = Field(description=_TYPE)
+    user_id: Identifier = Field(description=_USER)
+    outcome: Literal["distinction", "pass", "fail", "withdrawn"] = Field(description="How it ended.")
+    course_id: Identifier | None = Field(default=None, description=_COURSE)
+    timestamp: Moment = Field(description=_WHEN)
+    metadata: Metadata = Field(default_factory=dict, description=_METADATA)
 
 
 class RiskLabelled(Identified):
     """What somebody who knows a user says of the risk: an adviser's label, to learn from."""
 
-    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str)
-    type: Literal["risk_labelled"]
-    user_id: Identifier
+    event_id: Annotated[Identifier, MAY_BE_NULL] = Field(default_factory=str, description=_DERIVED)
+    type: Literal["risk_labelled"] = Field(description=_TYPE)
+    user_id: Identifier = Field(description=_USER)
     score: Share = Field(description="0 for no risk, 1 for certain to fail or leave.")
-    timestamp: Moment
-    metadata: Metadata = Field(default_factory=dict)
+    timestamp: Moment = Field(description=_WHEN)
+    metadata: Metadata = Field(default_factory=dict, description=_METADATA)
 
 
 Academic = Annotated[

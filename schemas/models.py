@@ -23,6 +23,9 @@ from schemas.base import (
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Version = Annotated[int, Field(ge=1)]
 
+_REASON: Final = "A sentence."
+_TYPE: Final = "What happened."
+
 
 def _relative_path(path: str) -> str:
     """Refuse what could lead out of the folder of artifacts."""
@@ -34,49 +37,53 @@ def _relative_path(path: str) -> str:
 class Release(EmittedValue):
     """One version of a model, and how to be sure of it."""
 
-    version: Version
+    version: Version = Field(description="Of the model, from 1.")
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(description="Of manifest.json.")
     path: Annotated[Name, AfterValidator(_relative_path)] = Field(description="Relative to the folder of artifacts.")
-    state_format: Name
+    state_format: Name = Field(description="Architecture and lineage of its hidden states.")
 
 
 class ModelRollout(Emitted):
     """What should serve under a model's name; no champion means that the fallback serves."""
 
-    name: Name
-    champion: Release | None = None
-    previous: Release | None = None
-    challenger: Release | None = None
-    challenger_share: Probability = 0.0
-    decided_at: Moment
+    name: Name = Field(description="`knowledge` or `risk`; also the message's key.")
+    champion: Release | None = Field(default=None, description="What should serve; null: the fallback.")
+    previous: Release | None = Field(default=None, description="What served before, to go back to.")
+    challenger: Release | None = Field(default=None, description="What is on trial beside it.")
+    challenger_share: Probability = Field(
+        default=0.0, description="Share of the users whom the challenger serves; 0: it only predicts."
+    )
+    decided_at: Moment = Field(description="When it was decided.")
 
 
 class _ModelEvent(Emitted):
     """Something that happened to a model."""
 
-    event_id: Identifier
-    name: Name
-    at: Moment
+    event_id: Identifier = Field(description="Names the event.")
+    name: Name = Field(description="The model, `knowledge` or `risk`; also the message's key.")
+    at: Moment = Field(description="When it happened.")
 
 
 class ModelSwapped(_ModelEvent):
     """A worker serves another version from here on; no version means the fallback."""
 
-    type: Literal["model_swapped"] = "model_swapped"
-    version: Version | None = None
-    previous: Version | None = None
-    worker: Name
+    type: Literal["model_swapped"] = Field(default="model_swapped", description=_TYPE)
+    version: Version | None = Field(default=None, description="What serves; null: the fallback.")
+    previous: Version | None = Field(default=None, description="What served; null: the fallback.")
+    worker: Name = Field(description="Which worker, by its host.")
 
 
 class Figures(EmittedValue):
     """How good predictions were on answers, or on weeks of users, each made before it was known what came."""
 
     n: Count = Field(description="Answers; of risk, weeks of users.")
-    logloss: Annotated[float, Field(ge=0)]
-    auc: Probability | None = Field(default=None, description="None where all were right, or all wrong.")
+    logloss: Annotated[float, Field(ge=0)] = Field(description="Mean log loss, nats; the lower the better.")
+    auc: Probability | None = Field(
+        default=None, description="Area under the ROC curve; null where all were right, or all wrong."
+    )
     ece: Probability = Field(description="Expected calibration error, 10 bins.")
     time_mae_seconds: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="Mean absolute error of the median response time; None where no time is known."
+        default=None, description="Mean absolute error of the median response time; null where no time is known."
     )
     base_rate: Probability | None = Field(default=None, description="Of risk: share that failed or withdrew.")
     mean_score: Probability | None = Field(default=None, description="Of risk: mean of what was said.")
@@ -91,9 +98,9 @@ class Figures(EmittedValue):
 class ChallengerStarted(_ModelEvent):
     """A candidate was frozen, and predicts beside the champion from here on."""
 
-    type: Literal["challenger_started"] = "challenger_started"
-    candidate_version: Version
-    champion_version: Version | None = None
+    type: Literal["challenger_started"] = Field(default="challenger_started", description=_TYPE)
+    candidate_version: Version = Field(description="On trial.")
+    champion_version: Version | None = Field(default=None, description="What serves; null for the fallback.")
     share: Probability = Field(description="Of the users whom it serves; 0: it only predicts.")
     budget: Count = Field(description="Answers after which it is given up.")
 
@@ -101,34 +108,34 @@ class ChallengerStarted(_ModelEvent):
 class GateDecided(_ModelEvent):
     """A challenger was compared with what serves, on answers that came after it was frozen."""
 
-    type: Literal["gate_decided"] = "gate_decided"
-    candidate_version: Version
-    champion_version: Version | None = None
-    promoted: Flag
-    reason: Annotated[str, Field(min_length=1)]
-    users: Count
+    type: Literal["gate_decided"] = Field(default="gate_decided", description=_TYPE)
+    candidate_version: Version = Field(description="On trial.")
+    champion_version: Version | None = Field(default=None, description="What serves; null for the fallback.")
+    promoted: Flag = Field(description="Whether the candidate serves from here on.")
+    reason: Annotated[str, Field(min_length=1)] = Field(description=_REASON)
+    users: Count = Field(description="Whose answers were compared.")
     gain: float = Field(description="Of log loss by the candidate, nats an answer; above 0 it is better.")
     needed: float = Field(description="The gain that would have been significant at 95%, looked at again and again.")
-    candidate: Figures
-    champion: Figures
-    fallback: Figures
+    candidate: Figures = Field(description="How good the candidate was.")
+    champion: Figures = Field(description="How good what serves was, on the same answers.")
+    fallback: Figures = Field(description="How good the fallback was, on the same answers.")
 
 
 class CandidateDropped(_ModelEvent):
     """An update or a candidate came to nothing before the gate could compare it; what serves goes on."""
 
-    type: Literal["candidate_dropped"] = "candidate_dropped"
-    candidate_version: Version
-    reason: Annotated[str, Field(min_length=1)]
+    type: Literal["candidate_dropped"] = Field(default="candidate_dropped", description=_TYPE)
+    candidate_version: Version = Field(description="That is given up.")
+    reason: Annotated[str, Field(min_length=1)] = Field(description=_REASON)
 
 
 class RolledBack(_ModelEvent):
     """What served was taken back by itself, because live log loss had worsened."""
 
-    type: Literal["rolled_back"] = "rolled_back"
+    type: Literal["rolled_back"] = Field(default="rolled_back", description=_TYPE)
     version: Version = Field(description="Taken back.")
-    to_version: Version | None = Field(default=None, description="Serves from here on; None for the fallback.")
-    reason: Annotated[str, Field(min_length=1)]
+    to_version: Version | None = Field(default=None, description="Serves from here on; null for the fallback.")
+    reason: Annotated[str, Field(min_length=1)] = Field(description=_REASON)
     n: Count = Field(description="Answers since the swap; of risk, weeks of users of which it is known what came.")
     logloss_before: float = Field(
         description="Before the swap; where the fallback takes over because it has become better, its own since."
@@ -140,14 +147,14 @@ class RolledBack(_ModelEvent):
 class LearnRequested(_ModelEvent):
     """Somebody asked for an update now."""
 
-    type: Literal["learn_requested"] = "learn_requested"
+    type: Literal["learn_requested"] = Field(default="learn_requested", description=_TYPE)
 
 
 class DriftDetected(_ModelEvent):
     """What comes in, or how well it is predicted, is no longer what it was."""
 
-    type: Literal["drift_detected"] = "drift_detected"
-    kind: Literal["feature", "loss"]
+    type: Literal["drift_detected"] = Field(default="drift_detected", description=_TYPE)
+    kind: Literal["feature", "loss"] = Field(description="What has moved: what comes in, or how well it is predicted.")
     subject: Name = Field(description="The feature's name; for the loss `logloss`.")
     before: float = Field(description="Mean before.")
     after: float = Field(description="Mean after.")
@@ -157,9 +164,9 @@ class DriftDetected(_ModelEvent):
 class QualityMeasured(_ModelEvent):
     """How good predictions were over the latest answers: overall, by version, and by slice."""
 
-    type: Literal["quality_measured"] = "quality_measured"
-    overall: Figures
-    fallback: Figures
+    type: Literal["quality_measured"] = Field(default="quality_measured", description=_TYPE)
+    overall: Figures = Field(description="Of what served.")
+    fallback: Figures = Field(description="Of the fallback on the same answers.")
     versions: dict[str, Figures] = Field(description="By the version that served; 0 is the fallback.")
     slices: dict[str, Figures] = Field(
         description="`topic:…` of the most frequent, `difficulty:…`, `users:new`; of risk, `FIELD:VALUE` of the fields "
@@ -170,19 +177,19 @@ class QualityMeasured(_ModelEvent):
 class ModelRefused(_ModelEvent):
     """A worker kept a release out; what it had goes on serving."""
 
-    type: Literal["model_refused"] = "model_refused"
-    version: Version
-    reason: Annotated[str, Field(min_length=1)]
-    worker: Name
+    type: Literal["model_refused"] = Field(default="model_refused", description=_TYPE)
+    version: Version = Field(description="That was kept out.")
+    reason: Annotated[str, Field(min_length=1)] = Field(description=_REASON)
+    worker: Name = Field(description="Which worker, by its host.")
 
 
 class UpdateStarted(_ModelEvent):
     """The trainer began to learn a candidate."""
 
-    type: Literal["update_started"] = "update_started"
-    answers: Count
-    candidate_version: Version
-    trigger: Literal["answers", "minutes", "drift", "hand"]
+    type: Literal["update_started"] = Field(default="update_started", description=_TYPE)
+    answers: Count = Field(description="That it learns from.")
+    candidate_version: Version = Field(description="That it will be.")
+    trigger: Literal["answers", "minutes", "drift", "hand"] = Field(description="What called for it.")
 
 
 ModelEvent = Annotated[
@@ -211,22 +218,22 @@ _SUBJECTS: Final[dict[str, frozenset[str]]] = {
 class ItemParameters(Emitted):
     """What is known over all users of an item, a topic, a topic at one difficulty, or of everything."""
 
-    subject: Literal["item", "topic", "topic_difficulty", "population"]
-    item_id: Identifier | None = None
-    topic_id: Identifier | None = None
-    difficulty: Difficulty | None = None
-    difficulty_logit: float
-    discrimination: Positive
-    time_intensity: float = Field(description="Log seconds.")
-    time_sigma: Positive = Field(description="Of the log seconds.")
-    answers: Count
-    correct: Count
-    timed: Count
+    subject: Literal["item", "topic", "topic_difficulty", "population"] = Field(description="What it is known of.")
+    item_id: Identifier | None = Field(default=None, description="Of an item: which.")
+    topic_id: Identifier | None = Field(default=None, description="Of a topic: which; of an item: its topic.")
+    difficulty: Difficulty | None = Field(default=None, description="Of a topic at one difficulty: which.")
+    difficulty_logit: float = Field(description="Difficulty, logits; above 0 it is harder than the average.")
+    discrimination: Positive = Field(description="How sharply it tells users apart; 1 is usual.")
+    time_intensity: float = Field(description="Mean log response time, log seconds.")
+    time_sigma: Positive = Field(description="Standard deviation of the log seconds.")
+    answers: Count = Field(description="That it is known from.")
+    correct: Count = Field(description="How many of them were right.")
+    timed: Count = Field(description="Of how many the time is known.")
     seen: dict[Count, Count] = Field(
         default_factory=dict, description="Of `training-examples`, by partition: the offset up to which it has counted."
     )
-    version: Count
-    updated_at: Moment
+    version: Count = Field(description="Grows with each publication of the subject.")
+    updated_at: Moment = Field(description="When it was published.")
 
     @model_validator(mode="after")
     def _named_by_subject(self) -> Self:

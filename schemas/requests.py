@@ -31,36 +31,38 @@ class PredictionRequest(Identified):
     id_field: ClassVar[str] = "request_id"
 
     request_id: Annotated[Identifier, MAY_BE_NULL] = Field(
-        default_factory=str, description="Derived from the content where it is absent."
+        default_factory=str, description="Comes back in the reply; derived from the content where it is absent."
     )
-    user_id: Identifier
-    targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=64, fail_fast=True)]
-    timestamp: Moment | None = None
+    user_id: Identifier = Field(description="The learner; must also be the message's key.")
+    targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=64, fail_fast=True)] = Field(
+        description="What is asked about, 1 to 64."
+    )
+    timestamp: Moment | None = Field(default=None, description="Moment of the question; now where it is absent.")
 
 
 class Forecast(EmittedValue):
     """What is expected of one target: probability of a right answer, and its time in seconds."""
 
-    topic_id: Identifier
-    item_id: Identifier | None = None
-    difficulty: Difficulty | None = None
-    p_correct: Probability
-    expected_seconds: Positive
-    p10: Positive
-    p50: Positive
-    p90: Positive
+    topic_id: Identifier = Field(description="Topic of the question.")
+    item_id: Identifier | None = Field(default=None, description="The item; null: any of the topic.")
+    difficulty: Difficulty | None = Field(default=None, description="Of the question; null: unknown, or any.")
+    p_correct: Probability = Field(description="Probability of a right answer.")
+    expected_seconds: Positive = Field(description="Mean response time, seconds.")
+    p10: Positive = Field(description="10% quantile, seconds.")
+    p50: Positive = Field(description="Median, seconds.")
+    p90: Positive = Field(description="90% quantile, seconds.")
 
 
 class PredictionReply(Emitted):
     """The answer to a request, target by target."""
 
-    reply_id: Identifier
-    request_id: Identifier
-    user_id: Identifier
-    produced_at: Moment
-    model: ModelRef
-    fallback: Flag
-    targets: tuple[Forecast, ...]
+    reply_id: Identifier = Field(description="The same whenever a request is answered: drop a second one.")
+    request_id: Identifier = Field(description="Of the request.")
+    user_id: Identifier = Field(description="The learner; also the message's key.")
+    produced_at: Moment = Field(description="When it was made, by the worker's clock.")
+    model: ModelRef = Field(description="What predicted.")
+    fallback: Flag = Field(description="Whether the fallback did, because there is no model or it failed.")
+    targets: tuple[Forecast, ...] = Field(description="In the order of the request.")
 
 
 REQUEST: Final = TypeAdapter(PredictionRequest)
