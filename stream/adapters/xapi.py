@@ -1,0 +1,589 @@
+"""
+xAPI statements, 1.0.x and 2.0, as learning platforms and authoring tools send them.
+
+Pure. What a statement says is decided by its verb's name, the kind of its activity and its result, not by who sends it;
+what is particular to one sender is said where it is read. `docs/adapters/xapi.md` has the table.
+
+Source:
+    IEEE 9274.1.1-2023 (xAPI 2.0); ADL, Experience API 1.0.3, part two; AICC, cmi5 (Quartz).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from schemas.base import InvalidEvent
+from stream.adapters import conversion
+from stream.adapters.conversion import UNSAID, Carried, Conversion, Made, Occasion, Opened
+from stream.adapters.fields import (
+    bad,
+    count,
+    derived,
+    duration_s,
+    flag,
+    items,
+    missing,
+    moment,
+    name,
+    number,
+    optional_moment,
+    part,
+    share,
+    text,
+)
+
+FORMAT: Final = "xapi"
+
+_AGENT: Final = "an agent with mbox, account, openid or mbox_sha1sum"
+_MOST_SKILLS: Final = 16  # as many as an interaction may name
+_ROUNDING: Final = 1e-3
+
+# Verbs are known by the last part of their IRI: the same word is published by ADL, TinCan, Activity Streams and others.
+_ANSWERED: Final = frozenset({"answered", "answer", "responded", "respond"})
+_VIEWED: Final = frozenset(
+    {
+        "experienced", "experience", "viewed", "view", "read", "watched", "watch", "accessed", "access", "opened",
+        "open", "launched", "launch", "initialized", "initialised", "navigated", "navigated-in", "played", "play",
+        "listened", "listen", "consumed", "consume", "visited", "browsed", "downloaded",
+    }
+)  # fmt: skip
+_VIEWED_OF_MEDIA: Final = frozenset({"paused", "seeked", "completed", "terminated", "resumed", "skipped"})
+_STARTED: Final = frozenset({"attempted", "attempt", "started", "start", "resumed", "resume"})
+_SUBMITTED: Final = frozenset({"submitted", "submit", "turned-in", "handed-in"})
+_GRADED: Final = frozenset({"scored", "score", "graded", "grade", "assessed", "evaluated", "marked"})
+_JUDGED: Final = _GRADED | {
+    "attempted", "attempt", "completed", "complete", "passed", "failed", "earned", "attained", "mastered", "achieved",
+    "achieve", "satisfied", "satisfy", "finished", "terminated", "exited", "solved",
+}  # fmt: skip
+_BY_VERB: Final = {"passed": True, "mastered": True, "failed": False}
+_ENROLLED: Final = frozenset({"registered", "register", "enrolled", "enrol", "enroll", "enrolled-in"})
+_LEFT_ANYTHING: Final = frozenset({"left", "leave"})
+_LEFT: Final = _LEFT_ANYTHING | {
+    "unregistered", "unregister", "unenrolled", "unenrol", "unenroll", "withdrew", "withdrawn",
+}  # fmt: skip
+_ATTENDED: Final = frozenset({"attended", "attend"})
+# Their scores are what the actor thinks of the activity.
+_OPINIONS: Final = frozenset(
+    {"rated", "rate", "voted", "liked", "commented", "reviewed", "shared", "asked", "preferred", "reported"}
+)
+# Their scores are of something that goes on, or is not the learner's doing.
+_UNFINISHED: Final = frozenset({"progressed", "interacted", "suspended", "abandoned", "waived"})
+
+# Activities are known by the last part of their type's IRI.
+_QUESTIONS: Final = frozenset({"cmi.interaction", "question", "problem"})
+_ASSESSMENTS: Final = frozenset({"assessment", "assignment", "school-assignment", "quiz", "exam", "test"})
+_COURSES: Final = frozenset({"course", "coursearea"})
+_MEDIA: Final = frozenset({"video", "audio", "media"})
+_POLLS: Final = frozenset({"survey", "feedback", "poll", "questionnaire"})
+_SKILLS: Final = frozenset({"skill", "competency", "competence", "competence-aim", "learning-objective"})
+_SITES: Final = frozenset({"lms", "site", "system", "source"})
+# Somebody's work: its score is not that of whoever evaluated it.
+_WORKS: Final = frozenset({"solution", "submission", "comment", "review"})
+# Who looks at these learns nothing from them.
+_NO_RESOURCES: Final = _SITES | {"person", "user", "user-profile", "message", "notification", "badge"}
+# An activity's neighbours that do not say what it is about: the site, and the one attempt.
+_NO_TOPICS: Final = _SITES | {"profile", "attempt", "review"}
+_COMPOUND: Final = "compound"  # H5P: a set of questions, each of which has a statement of its own
+
+_ABOUT_STATEMENTS: Final = frozenset({"StatementRef", "SubStatement"})
+_SEVERAL: Final = "GroupActivity"
+"""A problem of several questions on Open edX, each of which has a statement of its own."""
+
+_EDX_GRADED: Final = frozenset({"attempted"})
+"""What Open edX's grades say of a problem; the answer itself was `evaluated`."""
+
+_ABOUT_PEOPLE: Final = frozenset({"Agent", "Group"})
+
+# Open edX: activity ids are addresses of the site, and end in the key of a block or a course.
+_EDX_BLOCK: Final = "block-v1:"
+_EDX_COURSE: Final = "course-v1:"
+_EDX_PROBLEM: Final = "type@problem"
+_MAILTO: Final = "mailto:"
+_ATTEMPT: Final = "http://id.tincanapi.com/extension/attempt-id"
+_LATE: Final = "http://xapi.jisc.ac.uk/attendance_late"
+
+
+class _Score(NamedTuple):
+    """A grade as the platform says it; `highest` is None where it does not say of how much."""
+
+    value: float
+    highest: float | None
+
+
+class _Statement(NamedTuple):
+    """
+    What is read of a statement before anything is needed of it.
+
+    Attributes:
+        verb: Its name.
+        item_id: Of the activity, empty where there is none.
+        kind: Of the activity: the last part of its type, in lower case.
+        activity: The object.
+        result: Empty where there is none.
+        context: The same.
+    """
+
+    verb: str
+    item_id: str
+    kind: str
+    activity: Mapping[str, Any]
+    result: Mapping[str, Any]
+    context: Mapping[str, Any]
+
+
+class _Place(NamedTuple):
+    """Where an activity belongs; empty where the statement does not say."""
+
+    topic_id: str
+    course_id: str
+    skills: tuple[str, ...]
+
+
+_Maker = Callable[[_Statement, Occasion, _Place], Made]
+
+
+def is_one(event: Mapping[str, Any]) -> bool:
+    """Return whether an object looks like a statement, or like some of them in an envelope."""
+    if "verb" in event:
+        return "actor" in event or "object" in event
+    inside = event.get("statement")
+    return isinstance(event.get("statements"), list) or (isinstance(inside, dict) and "verb" in inside)
+
+
+def parts(event: Mapping[str, Any]) -> Sequence[tuple[str, Any]] | None:
+    """
+    Return the statements of an envelope, None if it is none.
+
+    Envelopes are an LRS's answer (`statements`, `more`), what Learning Locker stores (`statement`, `voided`), and H5P's
+    trees (`statement`, `children`).
+    """
+    if "verb" in event:
+        return None
+    statements, inside = event.get("statements"), event.get("statement")
+    if isinstance(statements, list):
+        return [(f"statements.{i}", each) for i, each in enumerate(statements)]
+    if not isinstance(inside, dict):
+        return None
+    if flag(event.get("voided")):
+        inside = {**inside, "voided": True}
+    children = event.get("children")
+    below = [(f"children.{i}", each) for i, each in enumerate(children)] if isinstance(children, list) else []
+    return [("statement", inside), *below]
+
+
+def convert(event: Mapping[str, Any], carried: Carried = UNSAID) -> Conversion:
+    """
+    Convert one statement.
+
+    Args:
+        event: The statement.
+        carried: When it was sent, which is what a store would put down of a statement that names no time.
+
+    Raises:
+        InvalidEvent: If it is about learning, and does not say who did what to which activity, and when.
+    """
+    verb, object_ = _verb(event), part(event, "object")
+    if verb == "voided":
+        return conversion.ignored(verb, voids=name(object_.get("id")))
+    if flag(event.get("voided")):
+        return conversion.ignored("voided")
+    about = text(object_.get("objectType"))
+    if about in _ABOUT_STATEMENTS:
+        return conversion.ignored(verb)
+    if about in _ABOUT_PEOPLE:
+        return _graded_by_another(event, verb, carried.at)
+    type_ = part(object_, "definition").get("type")
+    item_id, result, context = name(object_.get("id")), part(event, "result"), part(event, "context")
+    statement = _Statement(verb, item_id, _last(type_), object_, result, context)
+    maker = _maker(statement)
+    if maker is None:
+        return conversion.ignored(verb, tuple(_opened(event, statement, carried.at)))
+    if not item_id:
+        raise _no_activity(event.get("object"))
+    return _converted(event, statement, maker, "actor", carried.at)
+
+
+def _verb(event: Mapping[str, Any]) -> str:
+    verb = event.get("verb")
+    verb_id = verb.get("id") if isinstance(verb, dict) else verb
+    named = _last(verb_id)
+    if named:
+        return named
+    if verb_id is None:
+        raise missing("verb.id", "an IRI")
+    raise bad("verb.id", "an IRI", verb_id)
+
+
+def _last(iri: object) -> str:
+    """Return the last part of an IRI in lower case, without the ending of a page; empty where there is none."""
+    if not isinstance(iri, str):
+        return ""
+    whole = name(iri).rstrip("/# ").lower().removesuffix(".html")
+    return whole[max(whole.rfind("/"), whole.rfind("#"), whole.rfind(":")) + 1 :].strip()
+
+
+def _maker(statement: _Statement) -> _Maker | None:
+    """
+    Return what makes an event of a statement, None where it is no evidence of learning.
+
+    Raises:
+        InvalidEvent: If it has an outcome that cannot be read.
+    """
+    verb = statement.verb
+    if _is_question(statement):
+        return _of_question(statement)
+    if verb in _ATTENDED:
+        return _attendance
+    if _is_view(statement):
+        return _view
+    if verb in _ENROLLED or verb in _LEFT:
+        return _of_course(statement)
+    return _of_whole(statement)
+
+
+def _of_question(statement: _Statement) -> _Maker | None:
+    if statement.verb not in _OPINIONS and _has_outcome(statement):
+        return _answer
+    return _view if statement.verb in _VIEWED else None
+
+
+def _of_course(statement: _Statement) -> _Maker | None:
+    # Who leaves something that has no type may have left a meeting.
+    if statement.kind not in _COURSES and (statement.kind or statement.verb in _LEFT_ANYTHING):
+        return None
+    return _enrolment if statement.verb in _ENROLLED else _withdrawal
+
+
+def _of_whole(statement: _Statement) -> _Maker | None:
+    """Return what makes an event of a statement on a whole activity: a quiz, a lesson, a course."""
+    verb, kind = statement.verb, statement.kind
+    if verb in _GRADED and kind in _WORKS:
+        return None
+    if _may_be_graded(statement) and _score(statement.result) is not None:
+        return _grade
+    if verb in _JUDGED and _success(statement) is not None:
+        return _outcome if kind in _COURSES else _answer
+    return _grade if verb in _SUBMITTED and kind not in _POLLS else None
+
+
+def _may_be_graded(statement: _Statement) -> bool:
+    verb = statement.verb
+    if verb in _JUDGED or verb in _SUBMITTED or verb in _ANSWERED:
+        return True
+    # A verb that nobody knows, said of something that is there to be graded.
+    is_graded = statement.kind in _ASSESSMENTS or statement.activity.get("objectType") == _SEVERAL
+    return is_graded and verb not in _OPINIONS | _UNFINISHED | _STARTED
+
+
+def _is_view(statement: _Statement) -> bool:
+    if statement.verb in _VIEWED:
+        return statement.kind not in _NO_RESOURCES
+    return statement.kind in _MEDIA and statement.verb in _VIEWED_OF_MEDIA and _score(statement.result) is None
+
+
+def _is_question(statement: _Statement) -> bool:
+    kind, verb = statement.kind, statement.verb
+    interaction = text(part(statement.activity, "definition").get("interactionType")).lower()
+    if interaction == _COMPOUND or statement.activity.get("objectType") == _SEVERAL:
+        return False
+    if _EDX_PROBLEM in statement.item_id and verb in _EDX_GRADED and _score(statement.result) is not None:
+        return False
+    return (
+        kind in _QUESTIONS
+        or verb in _ANSWERED
+        or (bool(interaction) and kind not in _ASSESSMENTS and kind not in _COURSES)
+        or _EDX_PROBLEM in statement.item_id
+    )
+
+
+def _has_outcome(statement: _Statement) -> bool:
+    result = statement.result
+    if _success(statement) is not None or _share(result) is not None:
+        return True
+    success, score = result.get("success"), part(result, "score")
+    if success is not None:
+        raise bad("result.success", "true or false", success)
+    for field in ("scaled", "raw"):
+        if score.get(field) is not None and number(score[field]) is None:
+            raise bad(f"result.score.{field}", "a number", score[field])
+    return False
+
+
+def _success(statement: _Statement) -> bool | None:
+    success = flag(statement.result.get("success"))
+    return _BY_VERB.get(statement.verb) if success is None else success
+
+
+def _share(result: Mapping[str, Any]) -> float | None:
+    """Return a score in [0, 1]: the scaled one, else where the raw one stands between its bounds."""
+    score = part(result, "score")
+    if not score or _is_of_nothing(score):
+        return None
+    scaled = number(score.get("scaled"))
+    # A scaled score may be negative, for answers that are worse than none; beyond 1 it is no scaled score.
+    if scaled is not None and scaled <= 1 + _ROUNDING:
+        return min(max(scaled, 0.0), 1.0)
+    return share(number(score.get("raw")), number(score.get("min")), number(score.get("max")))
+
+
+def _score(result: Mapping[str, Any]) -> _Score | None:
+    """Return a grade: the raw one with the highest that there is, else the scaled one."""
+    score = part(result, "score")
+    if not score or _is_of_nothing(score):
+        return None
+    raw, highest = number(score.get("raw")), number(score.get("max"))
+    if raw is not None and highest is not None and highest > 0:
+        # Bonus points and penalties go beyond the bounds.
+        return _Score(min(max(raw, 0.0), highest), highest)
+    scaled = number(score.get("scaled"))
+    if scaled is not None and scaled <= 1 + _ROUNDING:
+        return _Score(min(max(scaled, 0.0), 1.0), 1.0)
+    # Raw scores without bounds come from SCORM, where they are percentages.
+    return _Score(raw, None) if raw is not None and highest is None and 0 <= raw <= 100 else None  # noqa: PLR2004
+
+
+def _is_of_nothing(score: Mapping[str, Any]) -> bool:
+    """Return whether there was nothing to be won: H5P and Open edX send 0 of 0 for what is not scored."""
+    highest = number(score.get("max"))
+    return highest is not None and highest <= (number(score.get("min")) or 0.0)
+
+
+# What ------------------------------------------------------------------------------------------------------------
+
+
+def _answer(statement: _Statement, occasion: Occasion, place: _Place) -> Made:
+    stated = part(statement.activity, "definition", "extensions").get(_ATTEMPT)
+    attempt = count(stated)
+    if attempt is not None:
+        occasion.metadata["attempt"] = attempt
+    made = conversion.answer(
+        _in_course(occasion, place),
+        statement.item_id,
+        place.topic_id or statement.item_id,
+        correct=_success(statement),
+        score=_share(statement.result),
+        duration_s=_took_s(statement),
+        skills=place.skills,
+    )
+    return Made("interactions", made, statement.verb, name(stated))
+
+
+def _view(statement: _Statement, occasion: Occasion, place: _Place) -> Made:
+    topic_id = place.topic_id or statement.item_id
+    made = conversion.view(_in_course(occasion, place), statement.item_id, topic_id, _took_s(statement))
+    return Made("interactions", made)
+
+
+def _in_course(occasion: Occasion, place: _Place) -> Occasion:
+    if place.course_id:
+        occasion.metadata["course_id"] = place.course_id
+    return occasion
+
+
+def _took_s(statement: _Statement) -> float | None:
+    # Nobody answers in no time: authoring tools write PT0S where they measure none.
+    return duration_s(statement.result.get("duration")) or None
+
+
+def _grade(statement: _Statement, occasion: Occasion, place: _Place) -> Made:
+    """Return a grade, or work that was handed in and has none yet."""
+    stated = {"success": _success(statement), "duration_seconds": _took_s(statement)}
+    occasion.metadata.update({field: value for field, value in stated.items() if value is not None})
+    score = _score(statement.result)
+    value, highest = (None, None) if score is None else score
+    course_id = place.course_id or None
+    return Made("academics", conversion.grade(occasion, statement.item_id or None, value, highest, course_id=course_id))
+
+
+def _outcome(statement: _Statement, occasion: Occasion, place: _Place) -> Made:
+    outcome = "pass" if _success(statement) else "fail"
+    return _record(occasion, "outcome_recorded", outcome=outcome, course_id=place.course_id)
+
+
+def _withdrawal(statement: _Statement, occasion: Occasion, _place: _Place) -> Made:
+    return _record(occasion, "outcome_recorded", outcome="withdrawn", course_id=statement.item_id)
+
+
+def _enrolment(statement: _Statement, occasion: Occasion, _place: _Place) -> Made:
+    return _record(occasion, "enrolment_recorded", course_id=statement.item_id)
+
+
+def _attendance(statement: _Statement, occasion: Occasion, place: _Place) -> Made:
+    """Return that somebody was at an event; the UK's recipe says absence and lateness in the result."""
+    status = "present"
+    if flag(statement.result.get("completion")) is False:
+        status = "absent"
+    elif flag(part(statement.result, "extensions").get(_LATE)):
+        status = "late"
+    return _record(occasion, "attendance_recorded", status=status, course_id=place.course_id or None)
+
+
+def _record(occasion: Occasion, kind: str, **fields: str | None) -> Made:
+    return Made("academics", conversion.record(occasion, kind, **fields))
+
+
+def _converted(
+    event: Mapping[str, Any], statement: _Statement, maker: _Maker, learner: str, sent_at: datetime | None
+) -> Conversion:
+    """
+    Return one event for each learner.
+
+    Args:
+        event: The statement.
+        statement: What was read of it.
+        maker: Of its events.
+        learner: Field that says who they are.
+        sent_at: The time of a statement that names none.
+    """
+    users = _users(event.get(learner), learner)
+    if not users:
+        return conversion.ignored("group")
+    stated = _stated_at(event)
+    at = sent_at if stated is None and sent_at is not None else moment(stated, "timestamp")
+    place = _place(statement)
+    # A statement that is sent again is sent at another time.
+    event_id = name(event.get("id")) or _derived_id(statement, users, None if stated is None else at)
+    in_group = _is_group(event.get(learner))
+    made = []
+    for i, user_id in enumerate(users):
+        own_id = name(f"{event_id}/{i}") if in_group else event_id
+        metadata: dict[str, Any] = {"format": FORMAT, "kind": statement.verb}
+        if stated is None:
+            metadata["timestamp_derived"] = True
+        occasion = Occasion(own_id, user_id, at, metadata)
+        made.append(maker(statement, occasion, place))
+    return Conversion(tuple(made))
+
+
+def _derived_id(statement: _Statement, users: Sequence[str], at: datetime | None) -> str:
+    result, score = statement.result, part(statement.result, "score")
+    outcome = *map(score.get, ("scaled", "raw")), *map(result.get, ("success", "duration", "response"))
+    when = "" if at is None else at.isoformat()
+    return derived(FORMAT, statement.verb, statement.item_id, when, *users, *outcome)
+
+
+def _stated_at(event: Mapping[str, Any]) -> object:
+    at = event.get("timestamp")
+    # A store sets the one to the other where the sender says nothing.
+    return event.get("stored") if at is None else at
+
+
+def _graded_by_another(event: Mapping[str, Any], verb: str, sent_at: datetime | None) -> Conversion:
+    """Convert a grade that somebody gave to a learner, who is the object; what was graded is in the context."""
+    result, context = part(event, "result"), part(event, "context")
+    if verb not in _GRADED or _score(result) is None:
+        return conversion.ignored(verb)
+    graded = _place(_Statement(verb, "", "", {}, result, context)).topic_id
+    return _converted(event, _Statement(verb, graded, "", {}, result, context), _grade, "object", sent_at)
+
+
+def _no_activity(found: object) -> InvalidEvent:
+    if found is None:
+        return missing("object", "an activity")
+    if not isinstance(found, dict):
+        return bad("object", "an activity", found)
+    item_id = found.get("id")
+    return missing("object.id", "an IRI") if item_id is None else bad("object.id", "an IRI", item_id)
+
+
+# Who --------------------------------------------------------------------------------------------------------------
+
+
+def _users(actor: object, field: str) -> list[str]:
+    """
+    Return the users that an actor is: one, a group's members, none for a group that only has a name.
+
+    Raises:
+        InvalidEvent: If somebody is not identified.
+    """
+    if actor is None:
+        raise missing(field, _AGENT)
+    if not _is_group(actor):
+        return [_agent(actor, field)]
+    members = items(actor.get("member")) if isinstance(actor, dict) else []
+    if not members and not _identifier(actor):
+        raise missing(f"{field}.member", "a group's members")
+    return [_agent(member, f"{field}.member.{i}") for i, member in enumerate(members)]
+
+
+def _is_group(actor: object) -> bool:
+    return isinstance(actor, dict) and (actor.get("objectType") == "Group" or "member" in actor)
+
+
+def _agent(agent: object, field: str) -> str:
+    named = _identifier(agent)
+    if named:
+        return named
+    if not isinstance(agent, dict):
+        raise bad(field, _AGENT, agent)
+    for key in ("mbox", "account", "openid", "mbox_sha1sum"):
+        if agent.get(key) is not None:
+            raise bad(f"{field}.{key}", "what identifies somebody", agent[key])
+    raise missing(field, _AGENT)
+
+
+def _identifier(agent: object) -> str:
+    """Return what identifies somebody, empty where nothing does."""
+    if not isinstance(agent, dict):
+        return ""
+    return (
+        name(_address(text(agent.get("mbox"))))
+        or name(part(agent, "account").get("name"))
+        or name(text(agent.get("openid")))
+        or name(text(agent.get("mbox_sha1sum")))
+    )
+
+
+def _address(mbox: str) -> str:
+    """Return a mail address, its host in lower case: there, unlike before the @, case says nothing."""
+    if mbox[: len(_MAILTO)].lower() == _MAILTO:
+        mbox = mbox[len(_MAILTO) :]
+    local, at, host = mbox.rpartition("@")
+    return f"{local}@{host.lower()}" if at else mbox
+
+
+# Where ------------------------------------------------------------------------------------------------------------
+
+
+def _place(statement: _Statement) -> _Place:
+    """Return what an activity is about and the course it belongs to: the closest neighbours that can be it."""
+    activities = part(statement.context, "contextActivities")
+    topic_id, course_id, skills = "", "", []
+    if activities:
+        for relation in ("parent", "grouping", "other"):
+            for activity in items(activities.get(relation)):
+                if not isinstance(activity, dict):
+                    continue
+                named = name(activity.get("id"))
+                if not named:
+                    continue
+                kind = _last(part(activity, "definition").get("type"))
+                if kind in _COURSES or (_EDX_COURSE in named and _EDX_BLOCK not in named):
+                    course_id = course_id or named
+                elif kind in _SKILLS:
+                    skills.append(named)
+                elif not topic_id and relation != "other" and kind not in _NO_TOPICS and named != statement.item_id:
+                    topic_id = named
+    if statement.kind in _COURSES:
+        course_id = statement.item_id
+    return _Place(topic_id or course_id, course_id, tuple(dict.fromkeys(skills))[:_MOST_SKILLS])
+
+
+def _opened(event: Mapping[str, Any], statement: _Statement, sent_at: datetime | None) -> Iterator[Opened]:
+    """
+    Give whom a statement without an outcome shows an activity.
+
+    Not if it looks like a hand-in: Open edX's browsers say `attempted` when an answer is sent, not when the question
+    is seen.
+    """
+    item_id, result = statement.item_id, statement.result
+    if statement.verb not in _STARTED or not item_id or _EDX_BLOCK in item_id:
+        return
+    if result.keys() - {"duration", "extensions"} or duration_s(result.get("duration")):
+        return
+    stated, actor = _stated_at(event), event.get("actor")
+    at = sent_at if stated is None else optional_moment(stated)
+    # What is ignored may be as it likes.
+    user_id = "" if _is_group(actor) else _identifier(actor)
+    if at is not None and user_id:
+        yield Opened(user_id, item_id, at.timestamp())

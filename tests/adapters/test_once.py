@@ -1,0 +1,253 @@
+"""One answer, once; and how long it took."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from stream.adapters.conversion import Conversion, Made, Occasion, Opened, answer, view
+from stream.adapters.once import RESENT, TWIN, VOIDED, Once
+
+START = datetime(2026, 3, 2, 10, tzinfo=UTC)
+
+
+def _occasion(event_id: str, at_s: float, user: str = "u-1") -> Occasion:
+    return Occasion(event_id, user, START + timedelta(seconds=at_s), {"format": "test"})
+
+
+def answered(
+    event_id: str, at_s: float, *, item: str = "i-1", witness: str = "server", attempt: str = "", user: str = "u-1",
+    **fields: Any,
+) -> Conversion:  # fmt: skip
+    """Return the conversion of a statement of an answer."""
+    fields = {"correct": True} | fields
+    return Conversion(
+        (Made("interactions", answer(_occasion(event_id, at_s, user), item, "t-1", **fields), witness, attempt),)
+    )
+
+
+def opened(at_s: float, item: str = "i-1", user: str = "u-1") -> Conversion:
+    """Return the conversion of an event that shows an item."""
+    return Conversion(ignored="shown", opened=(Opened(user, item, (START + timedelta(seconds=at_s)).timestamp()),))
+
+
+def kept(once: Once, *conversions: Conversion) -> list[str]:
+    """Return the ids of the events that were kept."""
+    return [made.event["event_id"] for conversion in conversions for made in once.sift(conversion)[0]]
+
+
+def test_two_witnesses_of_one_answer_are_one() -> None:
+    """Browser and server say the same, seconds apart: the second statement is left out."""
+    once = Once()
+    assert kept(once, answered("a", 0, witness="browser")) == ["a"]
+    assert once.sift(answered("b", 2, witness="server")) == ([], [TWIN])
+
+
+def test_one_witness_speaks_of_two_answers() -> None:
+    """A user who answers twice within seconds has answered twice."""
+    assert kept(Once(), answered("a", 0), answered("b", 2)) == ["a", "b"]
+
+
+def test_each_answer_of_two_witnesses_is_kept_once() -> None:
+    """Browser, server, browser, server: two answers."""
+    log = [
+        answered(f"{witness}-{n}", 10 * n + late, witness=witness)
+        for n in range(2)
+        for late, witness in enumerate(("browser", "server"))
+    ]
+    assert kept(Once(), *log) == ["browser-0", "browser-1"]
+
+
+def test_another_outcome_item_user_or_hour_is_another_answer() -> None:
+    """Only what agrees is one."""
+    once = Once()
+    log = [
+        answered("a", 0, witness="browser"),
+        answered("b", 1, correct=False),
+        answered("c", 2, item="i-2"),
+        answered("d", 3, user="u-2"),
+    ]
+    assert kept(once, *log) == ["a", "b", "c", "d"]
+    assert kept(Once(), answered("a", 0, witness="browser"), answered("b", 3_600)) == ["a", "b"]
+
+
+def test_attempts_tell_answers_apart() -> None:
+    """Two witnesses that number their attempts agree by the number, however far apart they are."""
+    first = answered("a", 0, witness="browser", attempt="1")
+    assert kept(Once(), first, answered("b", 1, attempt="2")) == ["a", "b"]
+    assert kept(Once(), first, answered("b", 300, attempt="1")) == ["a"]
+
+
+def test_a_score_and_a_verdict_agree_by_what_they_mean() -> None:
+    """A score of one half is right, as the schema has it."""
+    scored = answered("a", 0, witness="browser", correct=None, score=0.5)
+    assert kept(Once(), scored, answered("b", 1)) == ["a"]
+    assert kept(Once(), scored, answered("b", 1, correct=False)) == ["a", "b"]
+
+
+def test_an_event_that_is_sent_again_is_left_out() -> None:
+    """Whatever its kind."""
+    once = Once()
+    seen = Conversion((Made("interactions", view(_occasion("v", 0), "i-1", "t-1")),))
+    assert kept(once, answered("a", 0), seen) == ["a", "v"]
+    assert once.sift(answered("a", 0)) == ([], [RESENT])
+    assert once.sift(seen) == ([], [RESENT])
+
+
+def test_one_id_may_say_several_things() -> None:
+    """A platform that names an enrolment, a grade and a pass alike means three events."""
+    once = Once()
+    ids = kept(once, answered("a", 0), answered("a", 0, item="i-2"), answered("a", 0, user="u-2"))
+    assert ids[0] == "a"
+    assert len(set(ids)) == 3
+    assert all(each.startswith("a/") for each in ids[1:])
+    assert kept(once, answered("a", 0, item="i-2")) == []
+    again = kept(Once(), answered("a", 0), answered("a", 0, item="i-2"), answered("a", 0, user="u-2"))
+    assert again == ids
+
+
+def test_the_time_since_an_item_was_shown_is_its_answers() -> None:
+    """Marked as derived, in seconds."""
+    once = Once()
+    once.sift(opened(0))
+    ((made,), _) = once.sift(answered("a", 21.5))
+    assert made.event["duration_seconds"] == 21.5
+    assert made.event["metadata"]["duration_derived"] is True
+
+
+def test_a_view_shows_its_item() -> None:
+    """A page view is an opening too."""
+    once = Once()
+    once.sift(Conversion((Made("interactions", view(_occasion("v", 0), "i-1", "t-1")),)))
+    ((made,), _) = once.sift(answered("a", 30))
+    assert made.event["duration_seconds"] == 30
+
+
+def test_nothing_is_derived_of_nothing() -> None:
+    """Not from another item or user, not from an opening after the answer, not twice from one, not beyond the limit."""
+    for log in (
+        [opened(0, item="i-2")],
+        [opened(0, user="u-2")],
+        [opened(60)],
+        [opened(-1_801)],
+        [opened(0), answered("before", 10)],
+        [],
+    ):
+        once = Once(opened_limit_s=1_800)
+        for conversion in log:
+            once.sift(conversion)
+        ((made,), _) = once.sift(answered("a", 30))
+        assert "duration_seconds" not in made.event, log
+        assert "duration_derived" not in made.event["metadata"], log
+
+
+def test_what_the_event_says_itself_stands() -> None:
+    """A duration of the event's own is neither replaced nor marked."""
+    once = Once()
+    once.sift(opened(0))
+    ((made,), _) = once.sift(answered("a", 30, duration_s=5.0))
+    assert made.event["duration_seconds"] == 5.0
+    assert "duration_derived" not in made.event["metadata"]
+
+
+def test_what_others_did_took_the_user_no_time() -> None:
+    """A module that a teacher marks as passed tells nothing of how long anybody looked at it."""
+    once = Once()
+    once.sift(opened(0))
+    (made,) = answered("a", 30).made
+    ((kept_,), _) = once.sift(Conversion((made._replace(tells_time=False),)))
+    assert "duration_seconds" not in kept_.event
+
+
+def test_a_solution_that_is_seen_begins_nothing() -> None:
+    """Whoever looks at it has had the question before."""
+    once = Once()
+    once.sift(Conversion((Made("interactions", view(_occasion("v", 0), "i-1", "t-1"), tells_time=False),)))
+    ((made,), _) = once.sift(answered("a", 30))
+    assert "duration_seconds" not in made.event
+
+
+def test_a_limit_of_zero_derives_nothing() -> None:
+    """The setting's way to switch it off."""
+    once = Once(opened_limit_s=0)
+    once.sift(opened(0))
+    ((made,), _) = once.sift(answered("a", 30))
+    assert "duration_seconds" not in made.event
+
+
+def test_what_was_taken_back_is_left_out() -> None:
+    """With all of its parts."""
+    once = Once()
+    once.take_back("a")
+    assert once.sift(answered("a", 0)) == ([], [VOIDED])
+    assert once.sift(answered("a/2", 0)) == ([], [VOIDED])
+    assert kept(once, answered("b", 0)) == ["b"]
+
+
+@pytest.mark.parametrize("questions", [1, 16, 17, 60])
+def test_a_quiz_that_is_graded_at_its_end_is_answered_once(questions: int) -> None:
+    """However many questions come between an answer and its grade."""
+    told = [answered(f"a-{n}", n, item=f"i-{n}", witness="browser", attempt=f"try-{n}") for n in range(questions)]
+    graded = [
+        answered(f"g-{n}", 900 + n, item=f"i-{n}", witness="autograder", attempt=f"try-{n}") for n in range(questions)
+    ]
+    assert kept(Once(), *told, *graded) == [f"a-{n}" for n in range(questions)]
+
+
+@pytest.mark.parametrize("outcomes", [(True, True), (True, False), (False, True)])
+def test_two_logs_one_after_the_other_tell_two_answers(outcomes: tuple[bool, bool]) -> None:
+    """All that the browser says, then all that the server says: each answer has both as witnesses."""
+    log = [
+        answered(f"{witness}-{n}", 10 * n + late, witness=witness, correct=correct)
+        for late, witness in enumerate(("browser", "server"))
+        for n, correct in enumerate(outcomes)
+    ]
+    assert kept(Once(), *log) == ["browser-0", "browser-1"]
+
+
+def test_three_witnesses_are_one_answer() -> None:
+    """As wrappers of SCORM say it: passed, completed, terminated."""
+    log = [answered(verb, at, witness=verb) for at, verb in enumerate(("passed", "completed", "terminated"))]
+    assert kept(Once(), *log) == ["passed"]
+
+
+def test_an_attempt_is_counted_anew_after_a_reset() -> None:
+    """The first attempt of today is not the first of last month."""
+    first = answered("a", 0, witness="browser", attempt="1")
+    assert kept(Once(), first, answered("b", 30 * 86_400, attempt="1")) == ["a", "b"]
+
+
+def test_openings_out_of_order_invent_nothing() -> None:
+    """A late one replaces no newer one, spans no answer, and one of the future serves its own answer."""
+    for log, at, expected in (
+        ([opened(100), opened(0)], 150, 50.0),
+        ([answered("x", 100), opened(0)], 150, None),
+        ([opened(200), answered("x", 150, witness="x")], 230, 30.0),
+        ([opened(100), answered("x", 100, correct=False)], 150, None),
+    ):
+        once = Once()
+        for conversion in log:
+            once.sift(conversion)
+        ((made,), _) = once.sift(answered("a", at))
+        assert made.event.get("duration_seconds") == expected, log
+
+
+def test_a_statement_without_a_time_is_known_when_it_comes_again() -> None:
+    """Under another time of its message."""
+    once, again = Once(), answered("a", 500)
+    for conversion in (first := answered("a", 0), again):
+        conversion.made[0].event["metadata"]["timestamp_derived"] = True
+    assert kept(once, first) == ["a"]
+    assert once.sift(again) == ([], [RESENT])
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was met last is known."""
+    monkeypatch.setattr("stream.adapters.once._MEETINGS", 100)
+    once = Once()
+    for number in range(1_000):
+        once.sift(opened(number, item=f"i-{number}"))
+    ((last,), _) = once.sift(answered("a", 1_010, item="i-999"))
+    ((first,), _) = once.sift(answered("b", 1_010, item="i-3"))
+    assert last.event["duration_seconds"] == 11
+    assert "duration_seconds" not in first.event
