@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import schemas
-from stream.demo.answers import Answer, as_interactions, in_replay_order, read_answers
 from stream.errors import BadAnswersFile
+from stream.files.answers import Answer, as_interactions, in_replay_order
+from stream.files.formats import read_answers
 
 HEADER = "user_id,item_id,skill_id,correct"
 TIMED = f"{HEADER},timestamp,response_time_seconds"

@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
 
-from stream.demo.csv_file import CsvFile, number, open_csv, shown
 from stream.errors import BadAnswersFile
+from stream.files.csv_file import CsvFile, number, open_csv, shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

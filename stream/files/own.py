@@ -1,89 +1,37 @@
 """
-Files of past answers (CSV, also gzipped), for replay, training and evaluation.
+Our own format of past answers: CSV, one row for each answer, described in `docs/answers.md`.
 
 A file is read whole and checked row by row; the first fault ends the reading with one sentence that says how
-to mend it. Nothing here sends anything; foreign formats become events in `stream.adapters`.
+to mend it.
 """
 
 from __future__ import annotations
 
 import unicodedata
-import uuid
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from stream.demo.csv_file import CsvFile, number, open_csv, shown
+from stream.files.answers import (
+    LATEST_MOMENT_S,
+    LONGEST_IDENTIFIER,
+    LONGEST_RESPONSE_S,
+    MOST_SKILLS,
+    RIGHT,
+    Answer,
+    AnswersFile,
+)
+from stream.files.csv_file import CsvFile, number, open_csv, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 REQUIRED_COLUMNS = ("user_id", "item_id", "skill_id", "correct")
 OPTIONAL_COLUMNS = ("timestamp", "response_time_seconds")
 
-_CORRECT = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False}
-# The limits of `schemas.Interaction`: a row that breaks them would end as a dead letter.
-_LONGEST_IDENTIFIER = 256
-_MOST_SKILLS = 16
-_LONGEST_RESPONSE_S = 7 * 86400.0
-_LATEST_MOMENT_S = datetime(2101, 1, 1, tzinfo=UTC).timestamp()
 
-_MADE_UP_START_S = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
-_MADE_UP_TURN_S = 60.0
-_EVENT_IDS = uuid.UUID("5b1f0a52-6a0c-5f0e-9d0f-3c1f6a7f2f10")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
+def read(path: Path) -> AnswersFile:
     """
-    One row of a file of answers.
-
-    Attributes:
-        row: 0-based, the header and blank lines not counted.
-
-        skills: At least one, without doubles, in the file's order.
-
-        at: Seconds since 1970 (relative seconds fall in 1970). `None` if the file has no timestamps.
-
-        response_time_s: `None` where the file does not say.
-    """
-
-    row: int
-    user_id: str
-    item_id: str
-    skills: tuple[str, ...]
-    correct: bool
-    at: float | None
-    response_time_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class AnswersFile:
-    """
-    A file of answers, read and checked.
-
-    Attributes:
-        digest: SHA-256 of the file's bytes as they lie on disk (gzipped or not), in hex.
-
-        answers: In the file's order; never empty.
-
-        has_timestamps: Every answer has one, or none has.
-
-        has_response_times: At least one answer has one.
-    """
-
-    path: Path
-    digest: str
-    answers: list[Answer]
-    has_timestamps: bool
-    has_response_times: bool
-
-
-def read_answers(path: Path) -> AnswersFile:
-    """
-    Read a file of answers whole.
+    Read a file of our own format whole.
 
     Raises:
         BadAnswersFile: At the first thing that is not as the format says.
@@ -97,72 +45,6 @@ def read_answers(path: Path) -> AnswersFile:
         has_timestamps=answers[0].at is not None,
         has_response_times=any(answer.response_time_s is not None for answer in answers),
     )
-
-
-def in_replay_order(file: AnswersFile) -> Iterator[Answer]:
-    """
-    Give the answers in the order in which they are replayed.
-
-    In time order over all users (rows of the same moment in the file's order), or, without timestamps, one
-    answer of each user in turn, users in order of appearance.
-    """
-    if file.has_timestamps:
-        yield from sorted(file.answers, key=attrgetter("at"))
-    else:
-        for _, answer in _in_turns(file.answers):
-            yield answer
-
-
-def as_interactions(file: AnswersFile) -> Iterator[dict[str, Any]]:
-    """
-    Give the answers, in replay order, as JSON-ready values of `schemas.Interaction`.
-
-    Ids come from the file's digest and the row, so that a second replay of the same file repeats them.
-    Without timestamps a steady clock is made up, from 2020-01-01, one minute for each turn of all users, and
-    `metadata` says so.
-    """
-    if file.has_timestamps:
-        for answer in in_replay_order(file):
-            yield _interaction(file.digest, answer, answer.at or 0.0, {})
-    else:
-        for turn, answer in _in_turns(file.answers):
-            yield _interaction(file.digest, answer, made_up_moment(turn), {"timestamp_made_up": True})
-
-
-def made_up_moment(turn: int) -> float:
-    """Return the moment, in seconds since the epoch, of a user's answer in a file without timestamps."""
-    return _MADE_UP_START_S + turn * _MADE_UP_TURN_S
-
-
-def _in_turns(answers: list[Answer]) -> Iterator[tuple[int, Answer]]:
-    by_user: dict[str, list[Answer]] = {}
-    for answer in answers:
-        by_user.setdefault(answer.user_id, []).append(answer)
-    runs = list(by_user.values())
-    turn = 0
-    while runs:
-        for run in runs:
-            yield turn, run[turn]
-        turn += 1
-        runs = [run for run in runs if len(run) > turn]
-
-
-def _interaction(digest: str, answer: Answer, at: float, metadata: dict[str, Any]) -> dict[str, Any]:
-    event: dict[str, Any] = {
-        "schema_version": 1,
-        "event_id": str(uuid.uuid5(_EVENT_IDS, f"{digest}/{answer.row}")),
-        "type": "quiz_complete",
-        "user_id": answer.user_id,
-        "topic_id": answer.skills[0],
-        "item_id": answer.item_id,
-        "skills": list(answer.skills),
-        "correct": answer.correct,
-        "timestamp": datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")[:-6] + "Z",
-        "metadata": metadata,
-    }
-    if answer.response_time_s is not None:
-        event["duration_seconds"] = answer.response_time_s
-    return event
 
 
 class _Rows:
@@ -201,8 +83,8 @@ class _Rows:
         text = cell.strip()
         if not text:
             self.file.refuse(column, "an id", "an empty cell", "fill it in or leave the row out")
-        if len(text) > _LONGEST_IDENTIFIER:
-            self.file.refuse(column, f"at most {_LONGEST_IDENTIFIER} characters", f"{len(text)}", "use a shorter id")
+        if len(text) > LONGEST_IDENTIFIER:
+            self.file.refuse(column, f"at most {LONGEST_IDENTIFIER} characters", f"{len(text)}", "use a shorter id")
         if any(unicodedata.category(letter) == "Cc" for letter in text):
             self.file.refuse(column, "an id without control characters", shown(cell), "take them out")
         self.identifiers[cell] = text
@@ -210,16 +92,16 @@ class _Rows:
 
     def _skills(self, cell: str) -> tuple[str, ...]:
         skills = tuple(dict.fromkeys(self._identifier("skill_id", part) for part in cell.split(";")))
-        if len(skills) > _MOST_SKILLS:
-            expected = f"at most {_MOST_SKILLS} skills, joined by ';'"
+        if len(skills) > MOST_SKILLS:
+            expected = f"at most {MOST_SKILLS} skills, joined by ';'"
             self.file.refuse("skill_id", expected, f"{len(skills)}", "keep the main ones")
         self.skills[cell] = skills
         return skills
 
     def _correct(self, cell: str) -> bool:
-        correct = _CORRECT.get(cell)
+        correct = RIGHT.get(cell)
         if correct is None:
-            correct = _CORRECT.get(cell.strip().lower())
+            correct = RIGHT.get(cell.strip().lower())
         if correct is None:
             self.file.refuse("correct", "0 or 1 (or false, true, 0.0, 1.0)", shown(cell), "turn scores into 0 and 1")
         return correct
@@ -250,7 +132,7 @@ class _Rows:
         seconds = number(text)
         if seconds is None:
             seconds = self._rfc3339(text)
-        if not 0 <= seconds < _LATEST_MOMENT_S:
+        if not 0 <= seconds < LATEST_MOMENT_S:
             expected = "a moment from 1970 to 2100, numbers in seconds"
             self.file.refuse("timestamp", expected, shown(cell), "divide milliseconds by 1000")
         return seconds
@@ -270,7 +152,7 @@ class _Rows:
         if not text:
             return None
         seconds = number(text)
-        if seconds is None or not 0 <= seconds <= _LONGEST_RESPONSE_S:
-            expected = f"a number of seconds from 0 to {_LONGEST_RESPONSE_S:.0f}"
+        if seconds is None or not 0 <= seconds <= LONGEST_RESPONSE_S:
+            expected = f"a number of seconds from 0 to {LONGEST_RESPONSE_S:.0f}"
             self.file.refuse("response_time_seconds", expected, shown(cell), "mend it, or leave the cell empty")
         return seconds
