@@ -6,12 +6,14 @@ The worker's composition root adds agents and tables; so does whoever builds ano
 
 import ssl
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import faust
 
 from stream.errors import SleptError
+from stream.health import Health
 from stream.ports import Telemetry
 from stream.settings import Settings
 from stream.state.tables import OurTable
@@ -22,8 +24,9 @@ from stream.transport.faust_transport import TransportApp
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.progress import Progress
 from stream.transport.recovery import BatchedTableManager, Restoring
-from stream.transport.settlement import Settlement
+from stream.transport.settlement import Change, Settlement
 from stream.transport.source import Source
+from stream.transport.topics import TABLES, changelog
 from stream.transport.vigil import Vigil
 
 A = TypeVar("A", bound=TransportApp)
@@ -35,7 +38,9 @@ _SLEEP_SHARE = 0.7
 """Of the session, that a process may stand still: the rest is what lies between its last heartbeat and its sleep."""
 
 
-def assemble(kind: type[A], settings: Settings, telemetry: Telemetry, outbox: KafkaOutbox) -> A:
+def assemble(
+    kind: type[A], settings: Settings, telemetry: Telemetry, outbox: KafkaOutbox, health: Health | None = None
+) -> A:
     """
     Return an app of this kind without agents or tables.
 
@@ -44,18 +49,21 @@ def assemble(kind: type[A], settings: Settings, telemetry: Telemetry, outbox: Ka
         settings: All of them.
         telemetry: Told of batches, recovery and transactions.
         outbox: Takes what needs no transaction; with at least once, everything.
+        health: Told how the process is.
     """
     app = kind(settings.group, **_options(settings))
     app.batch_max = settings.batch_max
     app.source = Source(settings, 4 * settings.batch_max)
     app.progress = Progress()
+    app.health, app.told = health or Health(), _Telling(settings, telemetry)
+    app.health.lacks("partitions", "no partitions have been assigned yet")
     app.vigil = Vigil(_SLEEP_SHARE * settings.session_timeout_s)
     room = _ROOM * settings.batch_max
     if settings.guarantee == "exactly_once":
         app.commits = False
-        app.guarantee = ExactlyOnce(settings, app.progress, room, telemetry.aborted)
+        app.guarantee = ExactlyOnce(settings, app.progress, room, app.told)
     else:
-        app.guarantee = AtLeastOnce(outbox, app.progress, _speaks(app), room)
+        app.guarantee = AtLeastOnce(outbox, app.progress, _speaks(app), room, app.told)
     app.engine = Engine(
         app.guarantee, app.progress, settings.batch_max, app.owned, app.membership, telemetry,
         finish_s=0.8 * settings.session_timeout_s,
@@ -80,6 +88,36 @@ def assemble(kind: type[A], settings: Settings, telemetry: Telemetry, outbox: Ka
 
     app.restoring = Restoring(settings, tables, telemetry, take_over, repair)
     return app
+
+
+class _Telling:
+    """
+    Tells whoever counts what it takes to make batches safe; see `Told`.
+
+    Args:
+        settings: What changelogs are called.
+        telemetry: Told.
+    """
+
+    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._tables = {changelog(settings, table): table for table in TABLES}
+
+    def staged(self, stage: str, seconds: float) -> None:
+        """Take note of how long a stage took."""
+        self._telemetry.staged(stage, seconds)
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        """Count the bytes of each table's changelog records."""
+        sizes = Counter[str]()
+        for topic, _, key, value in changes:
+            sizes[topic] += len(key) + len(value)
+        for topic, size_bytes in sizes.items():
+            self._telemetry.changed(self._tables.get(topic, topic), size_bytes)
+
+    def aborted(self) -> None:
+        """Count a transaction that was aborted."""
+        self._telemetry.aborted()
 
 
 def _options(settings: Settings) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.progress import Progress
-from stream.transport.settlement import Queue, Settlement, newest
+from stream.transport.settlement import Queue, Settlement, Told, newest
 
 
 class AtLeastOnce:
@@ -23,15 +23,22 @@ class AtLeastOnce:
         progress: Told what may be committed.
         check: Raises if this worker may no longer speak for the partitions of these settlements.
         room: Events under way at most.
+        told: Told how long it takes, and of what the changelogs were given.
     """
 
     def __init__(
-        self, outbox: KafkaOutbox, progress: Progress, check: Callable[[Sequence[Settlement]], None], room: int
+        self,
+        outbox: KafkaOutbox,
+        progress: Progress,
+        check: Callable[[Sequence[Settlement]], None],
+        room: int,
+        told: Told,
     ) -> None:
         self._outbox = outbox
         self._progress = progress
         self._check = check
         self._queue = Queue(room)
+        self._told = told
 
     def prepare(self) -> None:
         """Ask nothing of the broker: every broker gives what is needed."""
@@ -57,22 +64,26 @@ class AtLeastOnce:
             SleptError: If the session may have ended.
         """
         sent: list[Settlement] = []
-        sent_at = 0.0
+        sent_at = began_at = 0.0
         while True:
             if not sent:
                 await self._queue.await_any()
-            fresh = self._queue.take()
+            fresh, taken_at = self._queue.take(), time.perf_counter()
             # The last moment at which a worker that slept can be kept from being heard.
             self._check([*sent, *fresh])
             now = datetime.now(UTC).isoformat()
             for settlement in fresh:
                 self._outbox.send_all(settlement.work.outputs, now)
                 self._outbox.send_changes(settlement.work.ahead)
-            self._outbox.send_changes(newest(sent))
+            changes = newest(sent)
+            self._outbox.send_changes(changes)
             await self._outbox.flush()
+            if sent:
+                self._told.staged("produce", time.perf_counter() - began_at)
+            self._told.changed([*changes, *(change for s in fresh for change in s.work.ahead)])
             for settlement in sent:
                 for batch in settlement.batches:
                     self._progress.settle(batch, time.monotonic())
                 settlement.work.confirmed(sent_at)
             await self._queue.done(sent)
-            sent, sent_at = fresh, time.time()
+            sent, sent_at, began_at = fresh, time.time(), taken_at

@@ -106,7 +106,7 @@ class Engine:
 
     def start(self) -> None:
         """Begin; any error ends the process before anything is committed."""
-        self._tasks = [asyncio.ensure_future(_or_stop(part)) for part in (self._run(), self.guarantee.run())]
+        self._tasks = [asyncio.ensure_future(or_stop(part)) for part in (self._run(), self.guarantee.run())]
 
     def stop(self) -> None:
         """End, after `drain`."""
@@ -251,7 +251,8 @@ class Engine:
         return admitted
 
 
-async def _or_stop(part: Awaitable[None]) -> None:
+async def or_stop(part: Awaitable[None]) -> None:
+    """Await work that never ends by itself; any error ends the process."""
     try:
         await part
     except asyncio.CancelledError:

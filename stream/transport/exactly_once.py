@@ -25,7 +25,7 @@ from stream.transport.clients import client_config, consumer_config, producer_co
 from stream.transport.offsets import committed, ends, starts
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.progress import Place, Progress
-from stream.transport.settlement import NO_NAME, Change, Queue, Settlement, newest
+from stream.transport.settlement import NO_NAME, Change, Queue, Settlement, Told, newest
 from stream.transport.topics import TABLES, changelog
 
 log = structlog.get_logger()
@@ -98,14 +98,14 @@ class ExactlyOnce:
         settings: Broker, group, sizes.
         progress: Told what is committed, and what is to be read again.
         room: Events under way at most.
-        aborted: Called when a transaction was aborted.
+        told: Told of aborted transactions, how long they take, and of what the changelogs were given.
     """
 
-    def __init__(self, settings: Settings, progress: Progress, room: int, aborted: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, progress: Progress, room: int, told: Told) -> None:
         self._settings = settings
         self._progress = progress
         self._queue = Queue(room)
-        self._aborted = aborted
+        self._told = told
         # Joined by what neither may contain: no two workers may ever share one.
         self._id = f"{settings.group}/{settings.instance_id or uuid4().hex}"
         self._busy = asyncio.Lock()
@@ -114,6 +114,7 @@ class ExactlyOnce:
         self._producer: _Transactions = producer
         self._outbox = KafkaOutbox(settings, producer)
         self._aborts = 0
+        self._flushed_at = 0.0
 
     def prepare(self) -> None:
         """
@@ -152,12 +153,13 @@ class ExactlyOnce:
             for settlement in group:
                 for batch in settlement.batches:
                     self._progress.settle(batch, time.monotonic())
+                    self._progress.committed({batch.place: batch.end})
                 settlement.work.confirmed(time.time())
             await self._queue.done(group)
 
     async def _transact(self, group: Sequence[Settlement]) -> None:
         """Send and commit a group, or raise `AbortedError` when it has been aborted."""
-        now = datetime.now(UTC).isoformat()
+        now, began_at = datetime.now(UTC).isoformat(), time.perf_counter()
         async with self._busy:
             try:
                 self._producer.begin_transaction()
@@ -168,11 +170,15 @@ class ExactlyOnce:
                 self._outbox.send_changes(changes)
                 offsets = self._offsets(group)
                 untouched = {partition for _, partition in offsets} - {change.partition for change in changes}
-                self._outbox.send_changes(self._traces(untouched))
+                traces = self._traces(untouched)
+                self._outbox.send_changes(traces)
                 await self._answered(self._commit, offsets, group[0].membership)
             except (KafkaException, DeliveryError) as error:
                 await self._answered(self._abort, error)
                 raise AbortedError(str(error)) from error
+        self._told.staged("produce", self._flushed_at - began_at)
+        self._told.staged("commit", time.perf_counter() - self._flushed_at)
+        self._told.changed([*changes, *traces, *(change for s in group for change in s.work.ahead)])
 
     def _offsets(self, group: Sequence[Settlement]) -> dict[Place, int]:
         """
@@ -225,22 +231,17 @@ class ExactlyOnce:
         # All is on the changelogs before the group accepts the offsets: so no transaction that could still be committed
         # after we have lost our partitions escapes whoever takes them over.
         self._outbox.flush_now()
+        self._flushed_at = time.perf_counter()
         positions = [TopicPartition(*place, offset, self._id) for place, offset in offsets.items()]
         # After a session the broker has ended the transaction.
         within_s = self._timeout_s
         # Given all its time at once: an attempt that has timed out costs the transaction.
-        _retried(lambda _: self._producer.send_offsets_to_transaction(positions, place_in_group, within_s), within_s)
-        _retried(self._producer.commit_transaction, within_s)
+        retried(lambda _: self._producer.send_offsets_to_transaction(positions, place_in_group, within_s), within_s)
+        retried(self._producer.commit_transaction, within_s)
 
     def _abort(self, cause: Exception) -> None:
-        """Abort the transaction; raises `TransactionError` if that cannot be, which ends the process."""
-        try:
-            _retried(self._producer.abort_transaction, self._timeout_s)
-        except KafkaException as error:
-            raise TransactionError(
-                f"a transaction failed ({cause}) and could not be aborted: {error.args[0].str()}"
-            ) from error
-        self._outbox.forget_failures()
+        """Abort the transaction; see `abort`."""
+        abort(self._producer, self._outbox, cause, self._timeout_s)
 
     async def _undo(self, group: Sequence[Settlement], error: AbortedError) -> None:
         """Put memory back to what the changelogs hold, and read the events again."""
@@ -250,7 +251,7 @@ class ExactlyOnce:
         for place in {batch.place for settlement in undone for batch in settlement.batches}:
             self._progress.rewind(place, time.monotonic())
         self._aborts += 1
-        self._aborted()
+        self._told.aborted()
         log.warning("transaction.aborted", reason=str(error), events=sum(s.events for s in undone))
         await self._queue.done(undone)
         if self._aborts > _ABORTS_MAX:
@@ -361,7 +362,7 @@ def transaction_config(settings: Settings, transactional_id: str) -> dict[str, A
 
 def _init(producer: _Transactions, settings: Settings) -> None:
     try:
-        _retried(producer.init_transactions, _INIT_S)
+        retried(producer.init_transactions, _INIT_S)
     except KafkaException as error:
         raise UserError(
             f"STREAM_GUARANTEE=exactly_once needs transactions, and the broker at {settings.broker} does not give any: "
@@ -378,7 +379,7 @@ def fence(settings: Settings, transactional_id: str) -> None:
         TransactionError: If the broker does not do it.
     """
     try:
-        _retried(Producer(transaction_config(settings, transactional_id)).init_transactions, _INIT_S)
+        retried(Producer(transaction_config(settings, transactional_id)).init_transactions, _INIT_S)
     except KafkaException as error:
         raise TransactionError(
             f"the producer {transactional_id}, which left a transaction open, could not be fenced: "
@@ -386,7 +387,23 @@ def fence(settings: Settings, transactional_id: str) -> None:
         ) from error
 
 
-def _retried(act: Callable[[float], None], within_s: float) -> None:
+def abort(producer: _Transactions, outbox: KafkaOutbox, cause: Exception, within_s: float) -> None:
+    """
+    Abort a transaction.
+
+    Raises:
+        TransactionError: If that cannot be, which must end the process.
+    """
+    try:
+        retried(producer.abort_transaction, within_s)
+    except KafkaException as error:
+        raise TransactionError(
+            f"a transaction failed ({cause}) and could not be aborted: {error.args[0].str()}"
+        ) from error
+    outbox.forget_failures()
+
+
+def retried(act: Callable[[float], None], within_s: float) -> None:
     """Call until it is through, as long as the client says that trying again may help; takes seconds to wait."""
     end = time.monotonic() + within_s
     while True:

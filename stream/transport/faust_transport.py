@@ -20,16 +20,19 @@ from faust.types import AppT, StreamT
 from faust.types.tuples import TP, ConsumerMessage
 
 from stream.errors import DeliveryError, MembershipError
-from stream.transport.engine import Engine, Handler, stop_now
+from stream.health import Health
+from stream.transport.engine import Engine, Handler, or_stop, stop_now
 from stream.transport.exactly_once import membership
 from stream.transport.offsets import committed, starts
 from stream.transport.progress import Batch, Place, Progress
 from stream.transport.recovery import Restoring
-from stream.transport.settlement import Guarantee
+from stream.transport.settlement import Guarantee, Told
 from stream.transport.source import Fetched, Source
 from stream.transport.vigil import Vigil
 
 _WAIT_S = 0.1
+_BEAT_S = 0.5
+"""How often it is put down where the partitions stand: an answer to a scrape is no older."""
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -184,9 +187,12 @@ class _Consumer(driver.Consumer):
 
         Faust 0.15.3 takes it for committed, and tries again only when there is more (#316). Can go once it does not.
         """
-        before = {tp: self._committed_offset[tp] for tp in offsets}
+        before, began_at = {tp: self._committed_offset[tp] for tp in offsets}, time.perf_counter()
         did_commit = bool(await super()._commit_offsets(offsets, start_new_transaction))
-        if not did_commit:
+        if did_commit:
+            self._ours.told.staged("commit", time.perf_counter() - began_at)
+            self._ours.progress.committed({(tp.topic, tp.partition): offset for tp, offset in offsets.items()})
+        else:
             for tp, offset in offsets.items():
                 if self._committed_offset[tp] == offset:
                     self._committed_offset[tp] = before[tp]
@@ -249,6 +255,8 @@ class TransportApp(faust.App):
         guarantee: Makes batches safe.
         engine: Processes what the agents hand in.
         restoring: What recovery works with.
+        health: Told where the partitions stand, and whether they are ours yet.
+        told: Told how long commits take.
     """
 
     batched: frozenset[str] = frozenset()
@@ -260,6 +268,9 @@ class TransportApp(faust.App):
     guarantee: Guarantee
     engine: Engine
     restoring: Restoring
+    health: Health
+    told: Told
+    _beating: "asyncio.Task[None] | None" = None
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
@@ -272,6 +283,7 @@ class TransportApp(faust.App):
         await super().on_start()
         self.vigil.start()
         self.engine.start()
+        self._beating = asyncio.ensure_future(or_stop(self._beat()))
 
     async def on_stop(self) -> None:
         """Finish and commit what is in hand, then end."""
@@ -281,6 +293,23 @@ class TransportApp(faust.App):
         await asyncio.get_running_loop().run_in_executor(None, self.source.close)
         self.engine.stop()
         self.vigil.stop()
+        if self._beating is not None:
+            self._beating.cancel()
+
+    async def _beat(self) -> None:
+        """Put down, again and again, that the loop turns and where our partitions stand."""
+        prefix = self.restoring.settings.topic_prefix
+        # Neither is to be asked of what is being closed.
+        while not (self.should_stop or self.source.is_closed):
+            # Before the first partitions are ours the consumer may not even have started.
+            owned = self.owned() if self.progress.epochs() else ()
+            standings = {
+                (place[0].removeprefix(prefix), place[1]): self.progress.standing(place, self.source.end(place))
+                for place in owned
+                if place[0] in self.batched
+            }
+            self.health.beat("worker", standings)
+            await asyncio.sleep(_BEAT_S)
 
     def attach(self, topic: str, handler: Handler) -> None:
         """Let a handler process a topic: an agent, one instance, hands its batches to the engine."""
@@ -317,7 +346,13 @@ class TransportApp(faust.App):
                     "give each worker an id of its own, and restart this one"
                 )
             )
+        self.health.lacks("partitions", "partitions are being assigned, and their state is read")
         super().on_rebalance_start()
+
+    def on_rebalance_end(self) -> None:
+        """Take note that our partitions are ours, and their state is there."""
+        super().on_rebalance_end()
+        self.health.has("partitions")
 
     async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
         """Make safe what is in hand before partitions go or the app ends, then let Faust commit it."""

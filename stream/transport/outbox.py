@@ -1,14 +1,17 @@
 """
 What goes out, through librdkafka: queued at once, confirmed by `flush`.
 
-Messages with an id carry CloudEvents headers (Kafka protocol binding 1.0, binary mode).
+Messages with an id are CloudEvents by the Kafka protocol binding 1.0.2: in binary mode, attributes in headers; or in
+structured mode, where a setting says so and the topic's contract lets it, an envelope around the value.
 """
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from schemas import TOPICS
 from stream.errors import DeliveryError
 from stream.ports import Message
 from stream.settings import Settings
@@ -18,10 +21,25 @@ from stream.transport.settlement import Change
 _Headers = list[tuple[str, str | bytes | None]]
 
 _SPECIFICATION = ("ce_specversion", b"1.0")
-_SOURCE = ("ce_source", b"/learnerstream")
 _CONTENT = ("content-type", b"application/json")
+_ENVELOPED: _Headers = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 _FLUSH_SLICE_S = 0.5
 _ANY_PARTITION = -1  # the key's
+
+
+class _Kind(NamedTuple):
+    """
+    What the messages of one topic have in common.
+
+    Attributes:
+        topic: The broker's name.
+        header: That says what they are.
+        envelope: Beginning of an envelope, up to the id; None in binary mode.
+    """
+
+    topic: str
+    header: tuple[str, bytes]
+    envelope: bytes | None
 
 
 class KafkaOutbox:
@@ -40,7 +58,9 @@ class KafkaOutbox:
         )
         self._prefix = settings.topic_prefix
         self._timeout_s = settings.session_timeout_s
-        self._kinds: dict[str, tuple[str, tuple[str, bytes]]] = {}
+        self._is_structured = settings.cloudevents == "structured"
+        self._source = ("ce_source", settings.cloudevents_source.encode())
+        self._kinds: dict[str, _Kind] = {}
         self._failed: list[str] = []
         self._trouble = ""
 
@@ -52,14 +72,19 @@ class KafkaOutbox:
             messages: What to send.
             now: RFC 3339, becomes `ce_time`.
         """
-        time = ("ce_time", now.encode())
-        for message in messages:
-            known = self._kinds.get(message.topic) or self._kind(message.topic)
-            topic, kind = known
-            headers: _Headers | None = None
-            if message.message_id is not None:
-                headers = [_SPECIFICATION, ("ce_id", message.message_id.encode()), _SOURCE, kind, time, _CONTENT]
-            self._produce(topic, message.value, message.key, headers)
+        at = now.encode()
+        source, time = self._source, ("ce_time", at)
+        for topic_name, key, value, id_ in messages:
+            topic, kind, envelope = self._kinds.get(topic_name) or self._kind(topic_name)
+            if id_ is None:
+                self._produce(topic, value, key, None)
+            elif envelope is None:
+                headers: _Headers = [_SPECIFICATION, ("ce_id", id_.encode()), source, kind, time, _CONTENT]
+                self._produce(topic, value, key, headers)
+            else:
+                # Ids are UUIDs: nothing in them is to be escaped.
+                enveloped = b'%b%b","time":"%b","data":%b}' % (envelope, id_.encode(), at, value)
+                self._produce(topic, enveloped, key, _ENVELOPED)
 
     def send_changes(self, changes: Iterable[Change]) -> None:
         """Queue changelog records."""
@@ -80,9 +105,15 @@ class KafkaOutbox:
             topic, value, key, [*headers] if headers else None, _ANY_PARTITION if partition is None else partition
         )
 
-    def _kind(self, name: str) -> tuple[str, tuple[str, bytes]]:
-        """Return the broker's name of a topic and the header that says what its messages are."""
-        kind = (self._prefix + name, ("ce_type", f"learnerstream.{name}.v1".encode()))
+    def _kind(self, name: str) -> _Kind:
+        """Return what the messages of a topic have in common, by the catalog's name."""
+        type_ = f"learnerstream.{name}.v1".encode()
+        envelope = None
+        if self._is_structured and name in TOPICS and TOPICS[name].cloud_events == "as set":
+            envelope = b'{"specversion":"1.0","type":"%b","source":"%b","datacontenttype":"application/json","id":"' % (
+                type_, self._source[1],
+            )  # fmt: skip
+        kind = _Kind(self._prefix + name, ("ce_type", type_), envelope)
         self._kinds[name] = kind
         return kind
 

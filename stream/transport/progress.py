@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from stream.health import Standing
 from stream.ports import Record
 
 Place = tuple[str, int]
@@ -23,10 +24,11 @@ IDLE_S = 2.0
 BUSY_S = 30.0
 """The same while other partitions move: a backlog is fetched and worked off one partition after the other."""
 
-LONGEST_IDLE_S = 60.0
+LONGEST_IDLE_S = 30.0
 """
 The wait doubles up to this while nothing comes: at the end of a partition may stand nothing but markers of
-transactions.
+transactions, or one that is open. Until it is read again that counts as lag, so it stays well below the limit of a
+stall (STREAM_STALLED_AFTER_S).
 """
 
 
@@ -71,7 +73,12 @@ class Batch:
 
 @dataclass(slots=True)
 class _Partition:
-    """`next` is to be processed, everything before `safe` is safe, and epochs before `since` are another owner's."""
+    """
+    One assigned partition.
+
+    `next` is to be processed, everything before `safe` is safe, and epochs before `since` are another owner's;
+    `quiet_end` is where it ended, by the broker's word, when nothing was left to read.
+    """
 
     next: int
     safe: int
@@ -80,8 +87,10 @@ class _Partition:
     seek: bool = True
     fetched: int | None = None
     is_at_end: bool = False
+    quiet_end: int | None = None
     moved_at: float = 0.0
     patience_s: float = IDLE_S
+    committed: int = 0
 
 
 @dataclass(slots=True)
@@ -95,13 +104,15 @@ class Progress:
         """Begin to read a partition at an offset, whatever was fetched before; `now` in monotonic seconds."""
         # Counted over all partitions: one that went and came back must not meet its old batches under the same number.
         self._epochs += 1
-        self._partitions[place] = _Partition(offset, offset, self._epochs, self._epochs, moved_at=now)
+        self._partitions[place] = _Partition(offset, offset, self._epochs, self._epochs, moved_at=now, committed=offset)
 
     def _again(self, place: Place, offset: int, now: float) -> None:
         """Begin to read a partition anew that has been ours all the time: what is under way stays good."""
         self._epochs += 1
         old = self._partitions[place]
-        self._partitions[place] = _Partition(offset, old.safe, old.since, self._epochs, moved_at=now)
+        self._partitions[place] = _Partition(
+            offset, old.safe, old.since, self._epochs, moved_at=now, committed=old.committed
+        )
 
     def rewind(self, place: Place, now: float) -> None:
         """Begin to read a partition again from what is safe: what was processed since has been undone."""
@@ -125,14 +136,15 @@ class Progress:
         epoch = epochs.get(place)
         if partition is None or partition.epoch != epoch or partition.seek:
             return None
-        after, partition.fetched, partition.is_at_end = partition.fetched, end, False
+        after, partition.fetched, partition.is_at_end, partition.quiet_end = partition.fetched, end, False, None
         return Stamp(epoch, after)
 
     def ended(self, place: Place, epochs: Mapping[Place, int]) -> None:
         """Take note that behind what has been stamped a partition ended, in a fetch that began at these epochs."""
         partition = self._partitions.get(place)
         if partition is not None and partition.epoch == epochs.get(place) and not partition.seek:
-            partition.is_at_end = True
+            # Where that is shows the next look: what has come since the last one was nothing to read.
+            partition.is_at_end, partition.quiet_end = True, None
 
     def is_caught_up(self, place: Place) -> bool:
         """Return whether all of a partition had been processed when its end was last seen."""
@@ -171,6 +183,28 @@ class Progress:
             partition.safe, partition.moved_at = max(partition.safe, batch.end), now
             partition.next = max(partition.next, partition.safe)
 
+    def committed(self, places: Mapping[Place, int]) -> None:
+        """Take note of what is committed; what was on its way while reading began anew takes nothing back."""
+        for place, offset in places.items():
+            if place in self._partitions:
+                self._partitions[place].committed = max(self._partitions[place].committed, offset)
+
+    def standing(self, place: Place, end: int) -> Standing:
+        """
+        Return where a partition stands that is ours.
+
+        Args:
+            place: The partition.
+            end: Its end, as far as known; behind the last record may stand markers of transactions.
+        """
+        partition = self._partitions.get(place)
+        if partition is None:
+            return Standing(0, 0, 0, is_unread=True)
+        is_read = end == partition.quiet_end or (partition.quiet_end is None and self.is_caught_up(place))
+        return Standing(
+            partition.next if is_read else end, partition.next, partition.committed, is_unread=partition.seek
+        )
+
     def safe(self, place: Place) -> int | None:
         """Return the offset that may be committed, None where nothing is known."""
         partition = self._partitions.get(place)
@@ -188,13 +222,16 @@ class Progress:
             partition = self._partitions.get(place)
             if partition is None:
                 continue
-            if end <= partition.next:
-                # Nothing to read: whatever comes next has only just come.
+            # Markers of transactions take up offsets at a partition's end: nothing to read either.
+            if self.is_caught_up(place) and partition.quiet_end is None:
+                partition.quiet_end = end
+            if end <= partition.next or end == partition.quiet_end:
+                # Whatever comes next has only just come.
                 partition.moved_at = now
                 continue
             # While others move, its batches may only be waiting their turn: then much more patience is due.
             busy = now - max(p.moved_at for p in self._partitions.values()) < partition.patience_s
-            if now - partition.moved_at < (max(BUSY_S, partition.patience_s) if busy else partition.patience_s):
+            if now - partition.moved_at < (BUSY_S if busy else partition.patience_s):
                 continue
             self._again(place, partition.next, now)
             self._partitions[place].patience_s = min(2 * partition.patience_s, LONGEST_IDLE_S)

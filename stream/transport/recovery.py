@@ -176,6 +176,8 @@ class BatchedRecovery(Recovery):
     async def _read(self, offsets: Mapping[Place, int]) -> None:
         """Read partitions from these offsets to their ends."""
         if not offsets:
+            # One that was cut short by another rebalance is over too.
+            self._with.watcher.recovered(0, 0.0)
             return
         started, read = time.monotonic(), 0
         async with _reading(self._with.settings, offsets) as (reader, call):

@@ -98,6 +98,19 @@ def newest(settlements: Iterable[Settlement]) -> list[Change]:
     return list(changes.values())
 
 
+class Told(Protocol):
+    """Whoever counts what it takes to make settlements safe."""
+
+    def staged(self, stage: str, seconds: float) -> None:
+        """Take note of how long a stage took: `produce`, `commit`."""
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        """Take note of changelog records that are confirmed."""
+
+    def aborted(self) -> None:
+        """Take note of a transaction that was aborted."""
+
+
 class Guarantee(Protocol):
     """Makes settlements safe, in their order."""
 

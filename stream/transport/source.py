@@ -31,7 +31,7 @@ _QUEUED_KB = 16_384
 
 class Source:
     """
-    The assigned partitions of the source topics: one call at a time, and none while a wait has not ended.
+    The assigned partitions of the source topics: one call at a time, and none but `end` while a wait has not ended.
 
     Args:
         settings: Broker, sizes.
@@ -101,7 +101,7 @@ class Source:
         for message in messages:
             error = message.error()
             if error is None:
-                record = _record(message)
+                record = record_of(message)
                 place = record.topic, record.partition
                 found.setdefault(place, []).append(record)
                 self._ended.discard(place)
@@ -120,7 +120,11 @@ class Source:
         return ended
 
     def end(self, place: Place) -> int:
-        """Return the end of a partition as the last fetch has seen it, 0 where nothing is known."""
+        """
+        Return the end of a partition as the last fetch has seen it, 0 where nothing is known.
+
+        It asks nobody, and may be called while a wait goes on, but not once `is_closed` is set.
+        """
         if place not in self._reading:
             return 0
         ends = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
@@ -137,7 +141,8 @@ def _headers(message: Message) -> tuple[tuple[str, bytes | None], ...]:
     return tuple(headers) if headers else ()
 
 
-def _record(message: Message) -> Record:
+def record_of(message: Message) -> Record:
+    """Return a message of the client's as a record."""
     return Record(
         message.topic() or "", message.partition() or 0, message.offset() or 0, message.key(), message.value(),
         message.timestamp()[1] / 1000, _headers(message),

@@ -6,11 +6,12 @@ for good.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from schemas import TOPICS
@@ -19,14 +20,15 @@ from stream.settings import Settings
 from stream.transport.clients import client_config
 
 TABLES = ("learners", "academics", "names")
-PER_USER = ("interactions", "academics", "prediction-requests", "erasures")
-"""
-Topics that must have as many partitions as the tables: an agent reads a user's state on the partition of the event.
-"""
 
 _TIMEOUT_S = 15.0
 _POLL_S = 0.05
 _HOUR_MS = 3_600_000
+_SHORTEST_MS = 24 * _HOUR_MS
+"""Events that are kept for less are gone before a worker that was away for a night has read them."""
+
+Gravity = Literal["stops", "harms", "warns"]
+"""No worker starts on it; it works, until something is lost; or it is as the operator did not want it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,52 @@ class Wanted:
         partitions: How many; checked only where state depends on them.
         partitions_matter: Whether state does.
         config: Of the topic.
+        is_read: Whether others write it, and the worker reads it.
     """
 
     name: str
     partitions: int
     partitions_matter: bool
     config: dict[str, str]
+    is_read: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """
+    A topic as it is.
+
+    Attributes:
+        partitions: How many.
+        replicas: Of the partition that has the fewest.
+        config: Of the topic, the broker's defaults among it; empty where the broker does not tell.
+    """
+
+    partitions: int
+    replicas: int
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """
+    What is wrong with a topic.
+
+    Attributes:
+        topic: On the broker.
+        found: What was expected, and what is there.
+        remedy: What to do.
+        gravity: How bad it is.
+    """
+
+    topic: str
+    found: str
+    remedy: str
+    gravity: Gravity
+
+    def __str__(self) -> str:
+        # One colon is enough for a sentence.
+        return f"{self.found}{'; ' if ': ' in self.found else ': '}{self.remedy}"
 
 
 def changelog(settings: Settings, table: str) -> str:
@@ -57,16 +99,23 @@ def wanted(settings: Settings) -> list[Wanted]:
     largest = {"max.message.bytes": str(settings.message_max_bytes)}
     topics = []
     for contract in TOPICS.values():
+        if contract.is_optional and not settings.risk_statements:
+            continue
         config = largest | {"cleanup.policy": contract.cleanup}
         if contract.retention_hours is not None and contract.cleanup == "delete":
             config["retention.ms"] = str(contract.retention_hours * _HOUR_MS)
-        matters = contract.name in PER_USER
-        # The rollout is one small record: one partition keeps the order of decisions.
-        partitions = 1 if contract.name in {"model-updates", "model-events"} else settings.partitions
-        topics.append(Wanted(settings.topic(contract.name), partitions, matters, config))
+        # What we read must have as many as the tables: a user's state is read on the partition of the event.
+        matters = contract.direction == "in"
+        partitions = contract.partitions or settings.partitions
+        topics.append(Wanted(settings.topic(contract.name), partitions, matters, config, is_read=matters))
     compacted = largest | {"cleanup.policy": "compact", "min.compaction.lag.ms": str(_HOUR_MS)}
     topics += [Wanted(changelog(settings, table), settings.partitions, True, compacted) for table in TABLES]
     return topics
+
+
+def _sources(settings: Settings) -> list[Wanted]:
+    """Return the foreign topics; only that they exist matters."""
+    return [Wanted(name, settings.partitions, False, {}) for name in settings.source_formats]
 
 
 def ensure(settings: Settings) -> list[str]:
@@ -79,9 +128,9 @@ def ensure(settings: Settings) -> list[str]:
     """
     if settings.topics == "trust":
         return []
-    admin = _connected(settings)
-    existing = _partitions(admin, settings)
-    missing = [topic for topic in wanted(settings) if topic.name not in existing]
+    admin = connected(settings)
+    existing = shown(admin, settings)
+    missing = [topic for topic in [*wanted(settings), *_sources(settings)] if topic.name not in existing]
     if missing and settings.topics == "create":
         new = [
             NewTopic(t.name, num_partitions=t.partitions, replication_factor=settings.replication, config=t.config)
@@ -89,44 +138,117 @@ def ensure(settings: Settings) -> list[str]:
         ]
         _settle(admin.create_topics(new, operation_timeout=_TIMEOUT_S, request_timeout=_TIMEOUT_S), settings)
         existing = _await_shown(admin, settings, {topic.name for topic in missing})
-    problems = problems_of(settings, existing, _cleanup(admin, settings, existing))
+    problems = [p for p in problems_of(settings, described(admin, settings, existing)) if p.gravity == "stops"]
     if problems:
-        raise BadTopics("; ".join(problems))
+        raise BadTopics("; ".join(map(str, problems)))
     return [topic.name for topic in missing] if settings.topics == "create" else []
 
 
-def check(settings: Settings) -> list[str]:
-    """Return what is wrong with the topics, a sentence each; raises `UserError` if the broker cannot be reached."""
-    admin = _connected(settings)
-    existing = _partitions(admin, settings)
-    return problems_of(settings, existing, _cleanup(admin, settings, existing))
+def ids(settings: Settings, names: Collection[str]) -> dict[str, str]:
+    """Return the broker's own ids of topics, which a topic that is made anew does not keep; none of an older broker."""
+    if settings.topics == "trust" or not names:
+        return {}
+    admin = AdminClient(client_config(settings))
+    found = {}
+    for name, future in admin.describe_topics(TopicCollection(list(names)), request_timeout=_TIMEOUT_S).items():
+        try:
+            found[name] = str(future.result().topic_id)
+        except KafkaException as error:
+            raise UserError(f"topic {name} of STREAM_SOURCES cannot be described: {error.args[0].str()}") from error
+    return found
 
 
-def problems_of(settings: Settings, partitions: dict[str, int], cleanup: dict[str, str]) -> list[str]:
-    """Return a sentence for each topic that is missing or does not fit. Pure."""
+def check(settings: Settings) -> list[Problem]:
+    """Return what is wrong with the topics; raises `UserError` if the broker cannot be reached."""
+    admin = connected(settings)
+    return problems_of(settings, described(admin, settings, shown(admin, settings)))
+
+
+def problems_of(settings: Settings, existing: Mapping[str, Existing]) -> list[Problem]:
+    """Return what is wrong with each topic that is missing or does not fit. Pure."""
     problems = []
     for topic in wanted(settings):
-        found = partitions.get(topic.name)
+        found = existing.get(topic.name)
         if found is None:
-            problems.append(f"topic {topic.name} is missing: run `stream topics create`, or set STREAM_TOPICS=create")
-            continue
-        if topic.partitions_matter and found != topic.partitions:
-            problems.append(
-                f"topic {topic.name}: expected {topic.partitions} partitions, found {found}; "
-                f"set STREAM_PARTITIONS={found} if all topics have as many, else make it anew: "
-                "another number of partitions would move users away from their state"
+            remedy = "run `stream topics create`, or set STREAM_TOPICS=create"
+            problems.append(Problem(topic.name, f"topic {topic.name} is missing", remedy, "stops"))
+        else:
+            problems += _misfits(settings, topic, found)
+    return problems + [
+        Problem(
+            name, f"topic {name} of STREAM_SOURCES is missing", "make it, mend its name, or set STREAM_TOPICS=create",
+            "stops",
+        )
+        for name in settings.source_formats
+        if name not in existing
+    ]  # fmt: skip
+
+
+def _misfits(settings: Settings, topic: Wanted, found: Existing) -> list[Problem]:
+    """Return what does not fit of a topic that is there; what the broker does not tell fits."""
+    problems = []
+
+    def expect(option: str, expected: str, so: str, gravity: Gravity) -> None:
+        problems.append(
+            Problem(
+                topic.name, f"topic {topic.name}: expected {option}={expected}, found {found.config[option]}: {so}",
+                _alter(settings, topic.name, f"{option}={topic.config.get(option, expected)}"), gravity,
             )
-        policy = cleanup.get(topic.name)
-        expected = topic.config["cleanup.policy"]
-        if policy is not None and expected == "compact" and policy != "compact":
-            problems.append(
-                f"topic {topic.name}: expected cleanup.policy=compact, found {policy}: state would be deleted; "
-                f"run kafka-configs --alter --topic {topic.name} --add-config cleanup.policy=compact"
+        )  # fmt: skip
+
+    if topic.partitions_matter and found.partitions != topic.partitions:
+        problems.append(
+            Problem(
+                topic.name, f"topic {topic.name}: expected {topic.partitions} partitions, found {found.partitions}",
+                f"set STREAM_PARTITIONS={found.partitions} if all topics have as many, else make it anew: another "
+                "number of partitions would move users away from their state", "stops",
             )
+        )  # fmt: skip
+    policy = found.config.get("cleanup.policy", topic.config["cleanup.policy"])
+    if topic.config["cleanup.policy"] == "compact" and policy != "compact":
+        expect("cleanup.policy", "compact", "state would be deleted", "stops")
+    if topic.config["cleanup.policy"] == "delete" and "compact" in policy:
+        expect("cleanup.policy", "delete", "of each user only the latest message would stay", "harms")
+    lag = topic.config.get("min.compaction.lag.ms")
+    if lag is not None and _number(found, "min.compaction.lag.ms", lag) < int(lag):
+        expect("min.compaction.lag.ms", lag, "a late record could take the place of the right one", "harms")
+    largest = settings.event_max_bytes if topic.is_read else settings.message_max_bytes
+    if _number(found, "max.message.bytes", str(largest)) < largest:
+        name = "STREAM_EVENT_MAX_BYTES" if topic.is_read else "STREAM_MESSAGE_MAX_BYTES"
+        expect("max.message.bytes", str(largest), f"the broker refuses messages that {name} allows", "harms")
+    retention = _number(found, "retention.ms", "-1")
+    if topic.is_read and 0 <= retention < _SHORTEST_MS:
+        expect(
+            "retention.ms", str(_SHORTEST_MS), "events are deleted before a worker that was away reads them", "harms"
+        )
+    if found.replicas < settings.replication:
+        problems.append(
+            Problem(
+                topic.name,
+                f"topic {topic.name}: expected {settings.replication} replicas (STREAM_REPLICATION), "
+                f"found {found.replicas}",
+                "have kafka-reassign-partitions add some, or lower STREAM_REPLICATION", "warns",
+            )
+        )  # fmt: skip
     return problems
 
 
-def _connected(settings: Settings) -> AdminClient:
+def _number(found: Existing, option: str, otherwise: str) -> int:
+    """Return an option of a topic; what is given otherwise where the broker does not tell."""
+    return int(found.config.get(option, otherwise))
+
+
+def _alter(settings: Settings, topic: str, option: str) -> str:
+    return f"run kafka-configs --alter --topic {topic} --add-config {option} {reaching(settings)}"
+
+
+def reaching(settings: Settings) -> str:
+    """Return the options by which Kafka's own tools reach the broker; passwords are in a file, never among them."""
+    at = f"--bootstrap-server {settings.broker}"
+    return at if settings.security_protocol == "PLAINTEXT" else f"{at} --command-config client.properties"
+
+
+def connected(settings: Settings) -> AdminClient:
     """Return a client that a broker has answered; raises `UserError` if none does, or if it will not let us in."""
     refusals: list[KafkaError] = []
 
@@ -154,37 +276,45 @@ def _connected(settings: Settings) -> AdminClient:
             return admin
 
 
-def _partitions(admin: AdminClient, settings: Settings) -> dict[str, int]:
+def shown(admin: AdminClient, settings: Settings, within_s: float = _TIMEOUT_S) -> dict[str, Existing]:
+    """Return all topics that the broker shows us, without what they are configured to."""
     try:
-        metadata = admin.list_topics(timeout=_TIMEOUT_S)
+        metadata = admin.list_topics(timeout=within_s)
     except KafkaException as error:
         raise UserError(
             f"no Kafka broker answers at {settings.broker} (STREAM_BROKER): {error.args[0].str()}"
         ) from error
-    return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+    return {
+        name: Existing(len(topic.partitions), min((len(p.replicas) for p in topic.partitions.values()), default=0))
+        for name, topic in metadata.topics.items()
+    }
 
 
-def _await_shown(admin: AdminClient, settings: Settings, created: set[str]) -> dict[str, int]:
-    """Return the partitions of all topics, once those just created are shown: that may be after they are confirmed."""
+def _await_shown(admin: AdminClient, settings: Settings, created: set[str]) -> dict[str, Existing]:
+    """Return all topics, once those just created are shown: that may be after they are confirmed."""
     end = time.monotonic() + _TIMEOUT_S
-    while not created <= (existing := _partitions(admin, settings)).keys() and time.monotonic() < end:
+    while not created <= (existing := shown(admin, settings)).keys() and time.monotonic() < end:
         time.sleep(_POLL_S)
     return existing
 
 
-def _cleanup(admin: AdminClient, settings: Settings, existing: Iterable[str]) -> dict[str, str]:
-    """Return the cleanup policy of each of our topics that exists; none where the broker does not say."""
-    names = {topic.name for topic in wanted(settings)} & set(existing)
+def described(
+    admin: AdminClient, settings: Settings, existing: Mapping[str, Existing], within_s: float = _TIMEOUT_S
+) -> dict[str, Existing]:
+    """Return the topics with what ours are configured to, where the broker tells."""
+    names: Sequence[str] = sorted({topic.name for topic in wanted(settings)} & set(existing))
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-    policies = {}
-    for resource, future in admin.describe_configs(resources, request_timeout=_TIMEOUT_S).items() if resources else ():
+    topics = dict(existing)
+    for resource, future in admin.describe_configs(resources, request_timeout=within_s).items() if resources else ():
         try:
-            policies[resource.name] = future.result()["cleanup.policy"].value
+            config = {name: entry.value for name, entry in future.result().items() if entry.value is not None}
         except KafkaException as error:
             # Without the right to describe, or on a broker that cannot: the other checks still count.
             if error.args[0].code() not in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._UNSUPPORTED_FEATURE):  # noqa: SLF001
                 raise UserError(f"topic {resource.name}: its settings cannot be read: {error.args[0].str()}") from error
-    return policies
+        else:
+            topics[resource.name] = replace(existing[resource.name], config=config)
+    return topics
 
 
 def _settle(futures: dict[str, "Future[None]"], settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import faust
 import numpy as np
 import pytest
 from faust.types import TP
@@ -13,10 +14,11 @@ from stream.settings import Settings
 from stream.state.arrays import ArrayStore, Layout, Records
 from stream.state.tables import RecordTable
 from stream.telemetry import Silent
+from stream.transport import engine, faust_transport
 from stream.transport.assembly import _speaks, assemble
 from stream.transport.changelogs import Part
 from stream.transport.faust_transport import TransportApp
-from stream.transport.progress import Batch, Stamp
+from stream.transport.progress import Batch, Place, Stamp
 from stream.transport.settlement import Change, Settlement, Work
 from stream.transport.vigil import Vigil
 
@@ -133,3 +135,94 @@ async def test_a_sleep_is_noticed_before_the_session_ends(session_timeout_s: flo
     assert app.vigil._limit_s == pytest.approx(limit_s)
     assert app.engine.finish_s < session_timeout_s
     assert app.commits
+
+
+class Sizes(Silent):
+    """Remembers what changelogs were given."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, int] = {}
+
+    def changed(self, table: str, size_bytes: int) -> None:
+        """Remember it."""
+        self.sizes[table] = size_bytes
+
+
+async def test_what_changelogs_were_given_is_counted_by_table(outbox: Outbox) -> None:
+    """Keys and values, under the table's name."""
+    sends: Any = outbox
+    sizes = Sizes()
+    app = assemble(TransportApp, SETTINGS, sizes, sends)
+    app.told.changed(
+        [
+            Change(CHANGELOG, 1, b"u", b"12345"),
+            Change("g-names-changelog", 1, b"a", b"a"),
+            Change(CHANGELOG, 2, b"v", b""),
+        ]
+    )
+    assert sizes.sizes == {"learners": 7, "names": 2}
+
+
+class Ends:
+    """A source that is closed as soon as it has been asked where both of our partitions end."""
+
+    def __init__(self) -> None:
+        self.asked: list[Place] = []
+
+    @property
+    def is_closed(self) -> bool:
+        """Return whether it must not be asked any more."""
+        return len(self.asked) == 2
+
+    def end(self, place: Place) -> int:
+        """Return the end."""
+        assert not self.is_closed, "a client that is being closed must not be asked"
+        self.asked.append(place)
+        return 9
+
+
+async def test_where_our_partitions_stand_is_put_down(app: TransportApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Of those that are ours only, under the catalog's names; not once the source is being closed.
+
+    A partition that is ours, and that nobody has begun to read, is told too.
+    """
+    monkeypatch.setattr(faust_transport, "_BEAT_S", 0.0)
+    source: Any = Ends()
+    app.source = source
+    app.progress.expect(("interactions", 1), 5, now=0.0)
+    app.progress.expect(("interactions", 2), 5, now=0.0)
+    await app._beat()
+    assert {place: lag for place, lag, _ in app.health.behind()} == {("interactions", 1): 4, ("interactions", 3): 0}
+
+
+async def as_it_is(app: faust.App) -> None:
+    """Start nothing."""
+
+
+async def test_whoever_cannot_put_down_where_partitions_stand_ends(
+    app: TransportApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error there is no silence that looks like a loop which stands still."""
+    ended: list[BaseException] = []
+    monkeypatch.setattr(engine, "stop_now", ended.append)
+    monkeypatch.setattr(faust.App, "on_start", as_it_is)
+    monkeypatch.setattr(engine.Engine, "start", lambda _: None)
+    monkeypatch.setattr(Vigil, "start", lambda _: None)
+    nobody: Any = object()
+    app.source = nobody
+    await app.on_start()
+    assert app._beating is not None
+    await app._beating
+    assert [type(error) for error in ended] == [AttributeError]
+
+
+async def test_an_app_is_ready_when_its_partitions_are_its_own(app: TransportApp) -> None:
+    """Not before the first assignment, and not during a rebalance."""
+    assert app.health.lacking() == "no partitions have been assigned yet"
+    app.on_rebalance_start()
+    assert app.health.lacking() == "partitions are being assigned, and their state is read"
+    app.on_rebalance_end()
+    assert app.health.lacking() is None
+    app.on_rebalance_start()
+    assert app.health.lacking() is not None

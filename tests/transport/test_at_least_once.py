@@ -1,6 +1,7 @@
 """`AtLeastOnce`: what is sent in which order, what is confirmed before what, and what a failure leaves undone."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from stream.ports import Message, Record
 from stream.transport.at_least_once import AtLeastOnce
 from stream.transport.progress import Batch, Progress
 from stream.transport.settlement import Change, Settlement, Work
+from tests.fakes import Counts
 
 WAIT_S = 10.0
 PLACE = ("interactions", 0)
@@ -40,11 +42,12 @@ class World:
     fails: bool = False
     slept: bool = False
     room: int = 1_000
+    told: Counts = field(default_factory=Counts)
     guarantee: AtLeastOnce = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin to read the partition at its beginning."""
-        self.guarantee = AtLeastOnce(cast("Any", self), self.progress, self.check, self.room)
+        self.guarantee = AtLeastOnce(cast("Any", self), self.progress, self.check, self.room, self.told)
         self.progress.expect(PLACE, 0, now=0.0)
         self.progress.take_seeks()
         self._waiting = asyncio.Condition()
@@ -155,6 +158,28 @@ async def test_one_flush_serves_two_groups() -> None:
         assert world.said[-4:] == [("confirmed", "2", "2"), ("check", "4"), ("change", "u", "2"), ("flushing",)]
         await world.let_through()
         assert world.said[-1] == ("confirmed", "4", "4")
+
+
+async def test_a_group_is_produced_when_its_changes_are_confirmed() -> None:
+    """How long that took is told once for each, from when it was taken; and all that the changelogs were given."""
+    world, began_at = World(free=0), time.perf_counter()
+    async with world.running():
+        await world.guarantee.submit(world.settlement(("a", "1"), names=["topic"]))
+        await world.let_through()
+        assert world.told.stages == []
+        assert [change.key for change in world.told.changes] == [b"topic"]
+        await world.guarantee.submit(world.settlement(("a", "2"), ("b", "1")))
+        await world.let_through()
+        assert [stage for stage, _ in world.told.stages] == ["produce"]
+        await world.let_through(2)
+        assert [stage for stage, _ in world.told.stages] == ["produce", "produce"]
+        assert all(0 < seconds < time.perf_counter() - began_at for _, seconds in world.told.stages)
+    assert [(c.key, c.value) for c in world.told.changes] == [
+        (b"topic", b"topic"),
+        (b"a", b"1"),
+        (b"a", b"2"),
+        (b"b", b"1"),
+    ]
 
 
 async def test_of_a_group_only_the_newest_change_of_a_key_is_sent() -> None:

@@ -14,6 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from stream.errors import TransactionError, UserError
+from stream.health import Standing
 from stream.ports import Message, Record
 from stream.settings import Settings
 from stream.transport import exactly_once
@@ -21,6 +22,7 @@ from stream.transport.clients import consumer_config
 from stream.transport.exactly_once import ExactlyOnce, check_membership_format, membership
 from stream.transport.progress import Batch, Place, Progress
 from stream.transport.settlement import Change, Settlement, Work
+from tests.fakes import Counts
 
 WAIT_S = 20.0
 PLACE = ("interactions", 0)
@@ -164,7 +166,7 @@ class World:
     guarantee: ExactlyOnce
     producer: FakeProducer
     progress: Progress
-    aborted: list[bool]
+    told: Counts
     memory: dict[str, int] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     member: bytes = b"m1"
@@ -228,10 +230,10 @@ def world(monkeypatch: pytest.MonkeyPatch, room: int = 1_000, settings: Settings
 
     monkeypatch.setattr(exactly_once, "Producer", produce)
     monkeypatch.setattr(exactly_once, "_BACKOFF_S", 0.0)
-    progress, aborted = Progress(), list[bool]()
-    guarantee = ExactlyOnce(settings, progress, room, lambda: aborted.append(True))
+    progress, told = Progress(), Counts()
+    guarantee = ExactlyOnce(settings, progress, room, told)
     (producer,) = producers
-    return World(guarantee, producer, progress, aborted)
+    return World(guarantee, producer, progress, told)
 
 
 @pytest.fixture
@@ -266,6 +268,24 @@ async def test_outputs_changelogs_and_offsets_are_one_transaction(here: World) -
     assert here.said == ["confirmed 0-3"]
     assert here.progress.safe(PLACE) == 3
     assert here.producer.config["transactional.id"] == "g/w-1"
+
+
+async def test_what_a_transaction_took_is_told(here: World) -> None:
+    """Until all is confirmed, and from there to its commit; what the changelogs were given; and what is committed."""
+    here.producer.errors["commit"] = [abortable()]
+    async with here.running():
+        await here.guarantee.submit(here.settlement("a", events=3))
+        await done(here.guarantee.drain())
+        assert (here.told.stages, here.told.changes, here.told.aborts) == ([], [], 1)
+        assert here.progress.standing(PLACE, 3) == Standing(3, 0, 0, is_unread=True)
+        here.progress.take_seeks()
+        await here.guarantee.submit(here.settlement("b", ("interactions", 5)))
+        await done(here.guarantee.drain())
+    assert [stage for stage, _ in here.told.stages] == ["produce", "commit"]
+    assert min(seconds for _, seconds in here.told.stages) > 0
+    # A partition on which nothing changes gets a trace of the transaction.
+    assert sorted(change.key for change in here.told.changes) == [b"", b"5-1", b"b"]
+    assert here.progress.standing(("interactions", 5), 1) == Standing(1, 1, 1)
 
 
 async def test_what_waits_is_one_transaction_with_the_newest_changes(here: World) -> None:
@@ -316,7 +336,7 @@ async def test_an_aborted_transaction_is_undone_in_reverse(here: World, kind: st
     undone = ["undone 0-3", "undone 0-2", "undone 0-1"][: 3 - len(first)]
     assert here.said == [*first, *undone]
     assert here.memory == {"a": 10 + len(first)}
-    assert here.aborted == [True]
+    assert here.told.aborts == 1
     assert len(here.producer.committed) == len(first)
     assert here.progress.safe(PLACE) == len(first)
     assert here.progress.take_seeks() == {PLACE: len(first)}
@@ -401,7 +421,7 @@ async def test_work_of_a_partition_that_has_gone_is_not_committed(here: World) -
         await here.guarantee.submit(Settlement((), here.work("aside", "a"), b"m1", frozenset({("interactions", 9)})))
         await done(here.guarantee.drain())
     assert (here.said, here.producer.committed) == (["undone aside"], [])
-    assert here.aborted == [True]
+    assert here.told.aborts == 1
 
 
 async def test_what_trying_again_helps_against_is_tried_again(here: World) -> None:
@@ -412,7 +432,7 @@ async def test_what_trying_again_helps_against_is_tried_again(here: World) -> No
         await done(here.guarantee.drain())
     assert here.producer.calls.count("offsets") == 3
     assert here.producer.calls.count("commit") == 2
-    assert (here.said, here.aborted) == (["confirmed 0-1"], [])
+    assert (here.said, here.told.aborts) == (["confirmed 0-1"], 0)
 
 
 async def test_trying_again_has_an_end(here: World, monkeypatch: pytest.MonkeyPatch) -> None:

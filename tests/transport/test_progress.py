@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream.health import Standing
 from stream.ports import Record
 from stream.transport.progress import IDLE_S, LONGEST_IDLE_S, Batch, Place, Progress, Stamp
 
@@ -67,6 +68,67 @@ def test_a_partition_is_caught_up_once_all_before_its_end_is_processed() -> None
     process(progress, batch)
     assert progress.is_caught_up(PLACE)
     assert not progress.is_caught_up(("interactions", 4))
+
+
+def test_a_partition_that_ends_in_markers_is_not_read_again() -> None:
+    """Transactions leave offsets behind the last record: the end has been seen, and nothing is missing."""
+    progress = begun()
+    process(progress, fetch(progress, 100, 104))
+    progress.ended(PLACE, progress.epochs())
+    before = progress.epochs()
+    for now in range(0, 10_000, 100):
+        progress.check_idle({PLACE: 106}, float(now))
+    assert progress.epochs() == before
+    # What has come behind the markers, and is not heard of, is read again as anywhere else.
+    for now in range(10_000, 10_010):
+        progress.check_idle({PLACE: 110}, float(now))
+    assert progress.take_seeks() == {PLACE: 105}
+
+
+def test_a_partition_stands_where_it_is_processed_and_committed() -> None:
+    """What waits is lag; what is processed is due until it is committed, however safe it is."""
+    progress = begun()
+    assert progress.standing(PLACE, 0) == Standing(0, 100, 100)
+    batch = progress.admit(fetch(progress, 100, 109), now=0.0)
+    assert batch is not None
+    assert progress.standing(PLACE, 130) == Standing(130, 110, 100)
+    progress.settle(batch, now=0.0)
+    progress.committed({PLACE: 105, ("interactions", 9): 7})
+    progress.committed({PLACE: 102})
+    assert progress.standing(PLACE, 110) == Standing(110, 110, 105)
+    progress._again(PLACE, 110, now=0.0)
+    assert progress.standing(PLACE, 110) == Standing(110, 110, 105, is_unread=True)
+
+
+def test_a_partition_that_is_ours_and_not_read_yet_is_due() -> None:
+    """Whether reading was never told to begin, or begins anew: until the consumer has been moved, nothing is known."""
+    progress = Progress()
+    assert progress.standing(PLACE, 0).is_due
+    progress.expect(PLACE, 100, now=0.0)
+    assert progress.standing(PLACE, 0) == Standing(0, 100, 100, is_unread=True)
+    progress.take_seeks()
+    assert not progress.standing(PLACE, 0).is_due
+    progress.rewind(PLACE, now=1.0)
+    assert progress.standing(PLACE, 0).is_due
+
+
+def test_markers_of_transactions_are_no_lag() -> None:
+    """Not from the moment at which the broker says that a partition ends until it ends somewhere else."""
+    progress = begun()
+    assert process(progress, fetch(progress, 100, 109)) == list(range(100, 110))
+    progress.committed({PLACE: 110})
+    assert progress.standing(PLACE, 112) == Standing(112, 110, 110)
+    progress.ended(PLACE, progress.epochs())
+    assert progress.standing(PLACE, 112) == Standing(110, 110, 110)
+    progress.check_idle({PLACE: 112}, now=1.0)
+    assert progress.standing(PLACE, 112) == Standing(110, 110, 110)
+    assert progress.standing(PLACE, 115) == Standing(115, 110, 110)
+    # They were the markers of more transactions, and nothing to read.
+    progress.ended(PLACE, progress.epochs())
+    assert progress.standing(PLACE, 115) == Standing(110, 110, 110)
+    progress.check_idle({PLACE: 115}, now=2.0)
+    assert progress.standing(PLACE, 115) == Standing(110, 110, 110)
+    assert progress.standing(PLACE, 116).is_due
 
 
 def test_an_end_that_was_seen_before_reading_began_anew_says_nothing() -> None:

@@ -18,6 +18,7 @@ from stream.transport.offsets import committed
 from stream.transport.progress import Progress
 from stream.transport.topics import TABLES, changelog
 from tests.broker.kafka import KafkaServer
+from tests.fakes import Counts
 
 WAIT_S = 30.0
 PARTITIONS = 2
@@ -51,7 +52,7 @@ def member(settings: Settings) -> Iterator[Consumer]:
 @pytest.fixture
 def worker(settings: Settings) -> ExactlyOnce:
     """Return a guarantee that is ready."""
-    guarantee = ExactlyOnce(settings, Progress(), 100, lambda: None)
+    guarantee = ExactlyOnce(settings, Progress(), 100, Counts())
     guarantee.prepare()
     return guarantee
 
