@@ -13,13 +13,14 @@ from stream.transport.settlement import Change, Work
 
 def handle(records: list[Record], desk: Desk) -> Work:
     """Score a batch of academic events and keep the weekly steps of their users."""
-    readable, dead = read(records, decode_academic, desk.partition_of, desk.limits)
-    accepted, ahead = of_the_present(readable, desk.limits)
-    now = desk.clock()
+    with desk.watch.stage("decode"):
+        readable, dead = read(records, decode_academic, desk.partition_of, desk.limits)
+        accepted, ahead = of_the_present(readable, desk.limits)
+    now, models = desk.clock(), desk.timed()
     desk.move_time(accepted, [each.event.timestamp.timestamp() for each in accepted], now)
     before = desk.users(accepted)
     outcome = pipeline.survive(
-        accepted, before, lambda batch, users: pipeline.academics(batch, users, desk.models.risk, now)
+        accepted, before, lambda batch, users: pipeline.academics(batch, users, models.risk, now)
     )
     return desk.work(
         desk.academics,

@@ -218,7 +218,8 @@ class Closing:
             for _, closed in parts:
                 desk.closed(closed)
 
-        outputs = [message for _, closed in parts for message in closed.messages]
+        messages = [message for _, closed in parts for message in closed.messages]
+        outputs = [*messages, *desk.stated(messages)]
         places = frozenset((self._source, partition) for partition in partitions)
         return Work(outputs=outputs, changes=changes, undo=undo, confirmed=confirmed), places
 

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from schemas import ItemParameters, ModelRefused, ModelRollout, ModelSwapped, Release
 from stream.errors import ArtifactError, ControlError, StoreError
+from stream.health import Health
 from stream.models.artifacts import load, load_risk
 from stream.models.dkt import KNOWLEDGE
 from stream.models.fallback import Fallback
@@ -117,8 +118,14 @@ class Followed(Generic[M]):
         self._wanted: ModelRollout | None = None
         self._refused: set[Release] = set()
         self._retry_at = float("inf")
+        self._is_settled = False
         telemetry.model(name, 0)
         telemetry.challenger(name, 0)
+
+    @property
+    def is_bereft(self) -> bool:
+        """Whether the fallback serves in place of the version that was announced at the start."""
+        return not self._is_settled
 
     def announced(self, rollout: ModelRollout) -> None:
         """Take note of what should be from now on; only the newest announcement counts."""
@@ -131,10 +138,12 @@ class Followed(Generic[M]):
         What cannot be loaded is looked at again, while what there is goes on.
         """
         if self._wanted is None or time.monotonic() < self._retry_at:
+            self._is_settled |= self._wanted is None
             return False
         self._retry_at = float("inf")
         before = self.playing
         self._swap(self._wanted)
+        self._is_settled |= self._serving == self._wanted.champion
         return self.playing != before
 
     def _swap(self, wanted: ModelRollout) -> None:
@@ -173,6 +182,8 @@ class Followed(Generic[M]):
         except (ArtifactError, StoreError) as error:
             # The store may be away, or slow to show the folder: it is looked at again, while the old model serves.
             self._retry_at = time.monotonic() + _RETRY_S
+            if isinstance(error, StoreError):
+                self._telemetry.failed("store")
             if release not in self._refused:
                 self._refused.add(release)
                 log.error("model.refused", model=self._name, version=release.version, variant=variant,  # noqa: TRY400
@@ -197,15 +208,23 @@ class Control:
         settings: Broker, topics, model store.
         fallback: What answers where no knowledge model is announced.
         telemetry: Told of refused models.
+        health: Told what is not known yet, or not loaded.
         announce: Takes events for `model-events`.
     """
 
     def __init__(
-        self, settings: Settings, fallback: Fallback, telemetry: Telemetry, announce: Callable[[Message], None]
+        self,
+        settings: Settings,
+        fallback: Fallback,
+        telemetry: Telemetry,
+        health: Health,
+        announce: Callable[[Message], None],
     ) -> None:
         self._settings = settings
         self._announce = announce
         self._telemetry = telemetry
+        self._health = health
+        health.lacks("control", "the control topics have not been read to their end yet")
         self._worker = f"{socket.gethostname()}-{uuid4().hex[:8]}"
         self._updates, self._items = settings.topic("model-updates"), settings.topic("item-parameters")
         self._parameters: deque[ItemParameters] = deque()
@@ -311,6 +330,12 @@ class Control:
         changed = [followed.settle() for followed in self._followed.values()]
         if any(changed):
             self._arrived.append(Live(self._knowledge.playing, self._risk.playing))
+        for name, followed in self._followed.items():
+            if followed.is_bereft:
+                self._health.lacks(name, f"the announced {name} model could not be loaded, and the fallback serves")
+            else:
+                self._health.has(name)
+        self._health.has("control")
         self._caught_up.set()
 
     def _tell(self, event: ModelSwapped | ModelRefused) -> None:

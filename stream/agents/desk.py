@@ -11,8 +11,10 @@ import structlog
 from numpy.typing import NDArray
 
 from schemas import Academic, Interaction
+from stream import statements
 from stream.agents.closing import EventTime
 from stream.agents.control import Control, Live
+from stream.agents.stopwatch import Stopwatch
 from stream.closing import Closed
 from stream.errors import ControlError
 from stream.intake import Accepted, Dead, Limits, dead_letter
@@ -45,6 +47,7 @@ class Desk:
     Everything that the agents share.
 
     `models` is what serves now, exchanged between two batches, and `beside` keeps the states of what is on trial.
+    `actor_home_page` is that of xAPI statements about risks; None where there are to be none.
     """
 
     learners: RecordTable
@@ -61,6 +64,8 @@ class Desk:
     models: Models
     beside: Rows | None = None
     event_time: EventTime = field(default_factory=EventTime)
+    actor_home_page: str | None = None
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
     async def ready(self) -> None:
         """
@@ -117,6 +122,10 @@ class Desk:
             self.telemetry.swapped(identity.name)
             self.telemetry.model(identity.name, identity.version)
 
+    def timed(self) -> Models:
+        """Return what predicts, its time taken."""
+        return self.watch.timed(self.models)
+
     def users(self, accepted: Sequence[Accepted[Interaction]] | Sequence[Accepted[Academic]]) -> Users:
         """Return the states of the users of a batch."""
         row = {name: i for i, name in enumerate(dict.fromkeys(a.event.user_id for a in accepted))}
@@ -139,10 +148,21 @@ class Desk:
         now = self.clock()
         return [dead_letter(d, self.limits, now) for d in dead]
 
-    def buried(self, dead: Iterable[Dead]) -> None:
-        """Count records whose dead letters are confirmed."""
+    def stated(self, messages: Iterable[Message]) -> list[Message]:
+        """Return what xAPI statements say of messages; none where they are not wanted."""
+        return [] if self.actor_home_page is None else statements.of_risks(messages, self.actor_home_page)
+
+    def buried(self, dead: Iterable[Dead], unread: str) -> None:
+        """
+        Count records whose dead letters are confirmed.
+
+        Args:
+            dead: The records.
+            unread: What they count as where their type could not be read.
+        """
         for d in dead:
             self.telemetry.dead(d.reason)
+            self.telemetry.read(d.type or unread, "dead", 1)
             if d.traceback is not None:
                 log.error("event.failed", topic=d.record.topic, partition=d.record.partition, offset=d.record.offset,
                           detail=d.detail)  # fmt: skip
@@ -175,6 +195,7 @@ class Desk:
         placed = {a.event.user_id: a.record.partition for a in accepted}
         partitions = [placed[name] for name in outcome.users.row]
         dead = [*dead, *outcome.dead]
+        topic = "interactions" if table is self.learners else "academics"
 
         # Academic events leave these states as they were.
         if table is self.learners and self.beside is not None and outcome.users.beside is not None:
@@ -187,12 +208,12 @@ class Desk:
             self.forget(users)
 
         def confirmed(sent_at: float) -> None:
-            self.buried(dead)
-            self.telemetry.read("tombstone", tombstones)
+            self.buried(dead, topic)
+            self.telemetry.read("tombstone", "ignored", tombstones)
             self._confirmed(outcome, accepted, sent_at)
 
         return Work(
-            outputs=[*outcome.messages, *self.letters(dead)],
+            outputs=[*outcome.messages, *self.stated(outcome.messages), *self.letters(dead)],
             ahead=names,
             changes=table.put(users, partitions, after),
             undo=undo,
@@ -207,19 +228,21 @@ class Desk:
     ) -> None:
         """Tell whoever counts, and the read model, of what is safe now."""
         self.telemetry.latency(sent_at - np.array([a.record.timestamp_s for a in accepted]))
-        for type_, count in Counter(a.event.type for a in accepted).items():
-            self.telemetry.read(type_, count)
+        read = Counter[str](a.event.type for a in accepted)
+        read.subtract(outcome.again)
+        read.subtract(d.type for d in outcome.dead if d.type is not None)
+        for outcome_name, counts in (("applied", read), ("repeated", outcome.again)):
+            for type_, count in counts.items():
+                self.telemetry.read(type_, outcome_name, count)
         for topic, count in Counter(m.topic for m in outcome.messages if m.topic in _READ_MODEL_KINDS).items():
             self.telemetry.predicted(_READ_MODEL_KINDS[topic], count)
-        if outcome.repeated:
-            self.telemetry.repeated(outcome.repeated)
         if outcome.fell_back:
             log.error("inference.failed", answers=outcome.fell_back)
             self.telemetry.fell_back(outcome.fell_back)
         if outcome.unchallenged:
             log.error("challenger.failed", answers=outcome.unchallenged)
             self.telemetry.failed("challenger")
-        self.telemetry.observed(outcome.correct, outcome.p_correct, outcome.p_fallback, outcome.p_challenger)
+        self.telemetry.observed(outcome.observed)
         self._scored(outcome.risk_scores, outcome.risk_fell_back, outcome.risk_unchallenged)
         self._offer(outcome.messages)
 

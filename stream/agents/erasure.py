@@ -12,7 +12,8 @@ from stream.transport.settlement import Work
 
 def handle(records: list[Record], desk: Desk) -> Work:
     """Leave an empty marker of each user, which keeps what has been seen, and remove the latest predictions."""
-    accepted, dead = read(records, decode_erasure, desk.partition_of, desk.limits)
+    with desk.watch.stage("decode"):
+        accepted, dead = read(records, decode_erasure, desk.partition_of, desk.limits)
     last = {erasure.event.user_id: erasure.record for erasure in accepted}
     users = [user.encode() for user in last]
     partitions = [record.partition for record in last.values()]
@@ -30,10 +31,10 @@ def handle(records: list[Record], desk: Desk) -> Work:
         desk.academics.put_back(users, partitions, academics)
 
     def confirmed(sent_at: float) -> None:  # noqa: ARG001 (erasures count in no latency)
-        desk.buried(dead)
+        desk.buried(dead, "erasures")
         # Also of one that had been applied already: Redis may not know of it.
         for user in last:
             desk.read_model.forget(user)
-        desk.telemetry.read("erasure", len(accepted))
+        desk.telemetry.read("erasure", "applied", len(accepted))
 
     return Work(outputs=desk.letters(dead), changes=changes, undo=undo, confirmed=confirmed)

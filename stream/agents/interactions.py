@@ -12,17 +12,16 @@ from stream.transport.settlement import Change, Work
 
 def handle(records: list[Record], desk: Desk) -> Work:
     """Predict a batch of interactions and keep what was learned of their users."""
-    readable, dead = read(records, decode_interaction, desk.partition_of, desk.limits)
-    accepted, moments = moments_of(readable, desk.limits)
-    now = desk.clock()
+    with desk.watch.stage("decode"):
+        readable, dead = read(records, decode_interaction, desk.partition_of, desk.limits)
+        accepted, moments = moments_of(readable, desk.limits)
+    now, models = desk.clock(), desk.timed()
     desk.move_time(accepted, moments, now)
     before = desk.users(accepted)
     outcome = pipeline.survive(
         accepted,
         before,
-        lambda batch, users: pipeline.interactions(
-            batch, users, desk.models, desk.latest_topics, now, desk.rebuild_answers
-        ),
+        lambda batch, users: pipeline.interactions(batch, users, models, desk.latest_topics, now, desk.rebuild_answers),
     )
     return desk.work(
         desk.learners,
