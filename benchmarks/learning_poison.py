@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from benchmarks.learning_drift import ONE_PASS, served
 from benchmarks.worlds import world
-from stream.demo.answers import AnswersFile, in_replay_order, read_answers
+from stream.files.answers import AnswersFile, in_replay_order
+from stream.files.formats import read_answers
 from stream.learning.history import History
 from stream.learning.measured import versions
 from stream.learning.progressive import Schedule

@@ -22,8 +22,9 @@ import numpy as np
 import torch
 
 from benchmarks.quality_tables import FILES, SEED, STEPS, tables
-from stream.demo.answers import AnswersFile, read_answers
 from stream.errors import UserError
+from stream.files.answers import AnswersFile
+from stream.files.formats import read_answers
 from stream.learning.first import use_cores
 from stream.learning.history import TEST
 from stream.learning.measured import write_predictions

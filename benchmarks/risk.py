@@ -16,8 +16,8 @@ import click
 
 from benchmarks.quality_tables import table
 from benchmarks.report import merge
-from stream.demo.oulad import is_oulad, read_oulad
 from stream.errors import UserError
+from stream.files.oulad import is_oulad, read_oulad
 from stream.learning.first import use_cores
 from stream.learning.progress import Lines
 from stream.learning.risk.evaluation import evaluate

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.demo.answers import Answer, AnswersFile
+from stream.files.answers import Answer, AnswersFile
 from stream.models.lnirt import sigmoid
 
 USERS, TOPICS, ITEMS, ANSWERS = 300, 10, 100, 25_000

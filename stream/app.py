@@ -8,6 +8,7 @@ import asyncio
 import gc
 import importlib.util
 import os
+import signal
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -19,13 +20,15 @@ from stream.agents import academics, erasure, interactions, requests
 from stream.agents.closing import Closing
 from stream.agents.control import Control
 from stream.agents.desk import Desk
+from stream.agents.ingest import Ingest
 from stream.errors import StateError
+from stream.health import Health
 from stream.intake import Limits
 from stream.models.dkt import KNOWLEDGE
 from stream.models.fallback import Fallback
 from stream.models.items import ItemTable
 from stream.pipeline import Models, RiskModels
-from stream.ports import Message, Record
+from stream.ports import Message, Record, Telemetry
 from stream.settings import Settings
 from stream.state import academic, codec, learner
 from stream.state.arrays import ArrayStore, Layout
@@ -54,15 +57,18 @@ class WorkerApp(TransportApp):
 
     control: Control
     read_model: RedisReadModel | NoReadModel
+    ingest: Ingest
 
     async def on_start(self) -> None:
         """Start reading the control topics before the first event can arrive."""
         self.control.start()
         self.read_model.start()
         await super().on_start()
+        self.ingest.start()
 
     async def on_stop(self) -> None:
         """Finish and commit the batch in hand, then end what stands beside."""
+        await asyncio.get_running_loop().run_in_executor(None, self.ingest.stop)
         await super().on_stop()
         await asyncio.get_running_loop().run_in_executor(None, self.control.stop)
         await asyncio.get_running_loop().run_in_executor(None, self.read_model.stop)
@@ -77,15 +83,21 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> WorkerApp:
         settings: All of them.
         metrics: Where it counts; fresh ones if not given.
     """
-    telemetry = metrics or Metrics(settings.quality_window)
+    metrics = metrics or Metrics(settings.quality_window)
+    telemetry: Telemetry = metrics
     outbox = KafkaOutbox(settings)
-    app = assemble(WorkerApp, settings, telemetry, outbox)
+    app = assemble(WorkerApp, settings, telemetry, outbox, metrics.health)
     names = Names()
-    learners = RecordTable(app, "learners", ArrayStore(learner_layout(settings.remembered_answers)))
-    steps = RecordTable(app, "academics", ArrayStore(ACADEMIC_LAYOUT))
+    kept = {
+        "learners": ArrayStore(learner_layout(settings.remembered_answers)),
+        "academics": ArrayStore(ACADEMIC_LAYOUT),
+    }
+    metrics.keeps(kept)
+    learners, steps = (RecordTable(app, name, store) for name, store in kept.items())
     fallback = Fallback(KNOWLEDGE)
     risk = RiskModels(features=settings.risk_feature_fields, slices=settings.risk_slice_fields)
-    app.control = Control(settings, fallback, telemetry, lambda event: _announce(outbox, event))
+    app.ingest = Ingest(settings, telemetry, metrics.health)
+    app.control = Control(settings, fallback, telemetry, metrics.health, lambda event: _announce(outbox, event))
     app.read_model = (
         NoReadModel()
         if settings.redis_url is None
@@ -104,6 +116,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> WorkerApp:
         latest_topics=settings.latest_topics,
         rebuild_answers=settings.rebuild_answers,
         models=Models(fallback, fallback, ItemTable(), names, risk=risk),
+        actor_home_page=settings.actor_home_page if settings.risk_statements else None,
     )
     app.engine.ready, app.engine.between = desk.ready, desk.refresh
     source, academic_events = settings.topic("interactions"), settings.topic("academics")
@@ -128,7 +141,12 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> WorkerApp:
 
 
 def _with(handle: Callable[[list[Record], Desk], Work], desk: Desk, records: list[Record]) -> Work:
-    return handle(records, desk)
+    """Have an agent process a batch, and tell how long its stages took."""
+    with desk.watch.stage("features"):
+        work = handle(records, desk)
+    for stage, seconds in desk.watch.taken().items():
+        desk.telemetry.staged(stage, seconds)
+    return work
 
 
 def learner_layout(remembered: int) -> Layout:
@@ -210,8 +228,11 @@ def run_worker(settings: Settings) -> None:
     created = topics.ensure(settings)
     if created:
         log.info("topics.created", topics=created)
-    metrics = Metrics(settings.quality_window)
-    serve(metrics.registry, settings.metrics_host, settings.worker_metrics_port, "STREAM_WORKER_METRICS_PORT")
+    metrics = Metrics(settings.quality_window, Health(settings.stalled_after_s + settings.commit_interval_s))
+    serve(
+        metrics.registry, metrics.health, settings.metrics_host, settings.worker_metrics_port,
+        "STREAM_WORKER_METRICS_PORT",
+    )  # fmt: skip
     run_app(lambda: create_app(settings, metrics))
 
 
@@ -229,6 +250,8 @@ def run_app(create: Callable[[], TransportApp]) -> None:
     calm_collector()
     app = create()
     app.guarantee.prepare()
+    # Until Faust listens, once its loop runs: nothing is in hand yet, and Faust would forget to stop.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     log.info("worker.started", broker=app.restoring.settings.broker, group=app.conf.id, pid=os.getpid())
     # No `blocking_timeout`: its alarm raises wherever the program happens to be, in the middle of a batch too, as soon
     # as the loop is late by a second.

@@ -1,24 +1,35 @@
 """The command line: each command reads `STREAM_*` settings, and ends a user's mistake with one clear sentence."""
 
+import json
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from uuid import uuid4
 
 import click
 from confluent_kafka import KafkaException
 from pydantic import ValidationError
 
+from stream.adapters.detection import AUTO, FAMILIES, FORMATS
 from stream.errors import StreamError, UserError
+from stream.settings import SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import BinaryIO
 
     from schemas import ModelRollout
     from stream.settings import Settings
 
-_WORKED, _FAILED, _MISUSED = 0, 1, 2
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+_WORKED, _FAILED, _MISUSED, _STOPPED = 0, 1, 2, 130
+
+_MAILTO = "mailto:"
+_KEY_CHARACTERS = 16
+"""Of a pseudonym key, at least: a shorter one can be guessed."""
 
 
 class _Commands(click.Group):
@@ -39,6 +50,17 @@ class _Commands(click.Group):
             sys.exit(_FAILED)
 
 
+_ANY_FORMAT = (
+    f"Format of the file: of events {', '.join(FAMILIES)} (docs/adapters.md); of past answers csv, oulad, "
+    "assistments2009 and others (docs/answers.md); auto recognises it."
+)
+
+
+def _of_format(said: str) -> "Callable[[_F], _F]":
+    """Return the option that names a file's format."""
+    return click.option("--format", "format_", default=AUTO, show_default=True, metavar="NAME", help=said)
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="learnerstream", prog_name="stream")
 def main() -> None:
@@ -54,11 +76,27 @@ def _settings(**given: Any) -> "Settings":
     except ValidationError as error:
         sentences = []
         for problem in error.errors():
-            name = "STREAM_" + "_".join(map(str, problem["loc"])).upper() if problem["loc"] else "settings"
-            secret = bool(problem["loc"]) and problem["loc"][0] in {"sasl_password", "redis_url"}
-            found = f", found {problem['input']!r}" if problem["loc"] and not secret else ""
-            sentences.append(f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}{found}")
+            said = problem["msg"].removeprefix("Value error, ")
+            # What several of them say together names them itself.
+            if not problem["loc"]:
+                sentences.append(said)
+                continue
+            name = "STREAM_" + "_".join(map(str, problem["loc"])).upper()
+            is_shown = problem["loc"][0] not in SECRETS and ", found " not in said
+            found = f", found {problem['input']!r}" if is_shown else ""
+            sentences.append(f"{name}: {said[0].lower()}{said[1:]}{found}")
         raise UserError("; ".join(sentences)) from error
+
+
+def _id_of_user(_context: click.Context, _parameter: click.Parameter, user: str) -> str:
+    """Return a user's id as it was typed; raises `UserError` if no event can have it."""
+    if not user.strip():
+        raise UserError("expected a user id, found an empty one")
+    try:
+        user.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"expected a user id in UTF-8, found {user!r}") from error
+    return user
 
 
 def _log(settings: "Settings") -> None:
@@ -67,13 +105,25 @@ def _log(settings: "Settings") -> None:
     set_up_logging(settings.log_level)
 
 
+def _watch_key(settings: "Settings") -> None:
+    """Warn of a secret that could be guessed."""
+    import structlog
+
+    key = settings.pseudonym_key
+    if key is not None and len(key.get_secret_value()) < _KEY_CHARACTERS:
+        structlog.get_logger().warning(
+            "pseudonyms.key_is_short", expected=f"{_KEY_CHARACTERS} characters or more; openssl rand -hex 32 makes one"
+        )
+
+
 @main.command()
 @click.option(
     "--source",
     default="simulate",
     metavar="simulate|FILE",
-    help="Simulated learners, a file of past answers, or a folder of OULAD.",
+    help="Simulated learners, a file of past answers or of another platform's events, or a folder of OULAD.",
 )
+@_of_format(_ANY_FORMAT)
 @click.option(
     "--events",
     type=click.IntRange(min=1),
@@ -82,7 +132,7 @@ def _log(settings: "Settings") -> None:
 @click.option(
     "--rate", type=click.FloatRange(min=1), help="Events a second, at most; without it, as fast as learning follows."
 )
-@click.option("--headless", is_flag=True, help="No live view.")
+@click.option("--headless", is_flag=True, help="No live view, and no page unless --page-port is given.")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures as JSON.")
 @click.option(
     "--port",
@@ -90,6 +140,16 @@ def _log(settings: "Settings") -> None:
     default=6066,
     show_default=True,
     help="Port of the worker's /metrics; 0: none.",
+)
+@click.option(
+    "--page-port",
+    type=click.IntRange(0, 65_535),
+    help="Port of the live page; 0: none. Without it, 6068, or none with --headless.",
+)
+@click.option(
+    "--stay",
+    is_flag=True,
+    help="Go on after the end, until Ctrl-C, to try things beside it; on a terminal it does, unless --headless.",
 )
 @click.option("--seed", type=int, default=42, show_default=True, help="Of the simulated learners.")
 def demo(**options: Any) -> None:
@@ -116,7 +176,75 @@ def worker() -> None:
 
     settings = _settings()
     _log(settings)
+    _watch_key(settings)
     run_worker(settings)
+
+
+@main.command()
+def ingest() -> None:
+    """
+    Convert the events of foreign topics (STREAM_SOURCES) alone, for workers that are to do nothing else than predict.
+
+    Example: STREAM_SOURCES=lms.xapi=xapi stream ingest
+    """
+    from stream.agents.ingest import run_ingest
+
+    settings = _settings()
+    _log(settings)
+    _watch_key(settings)
+    run_ingest(settings)
+
+
+@main.command()
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--from", "format_", type=click.Choice(FORMATS), default=AUTO, show_default=True,
+    help="Format of the events; auto recognises each.",
+)  # fmt: skip
+def convert(files: tuple[Path, ...], format_: str) -> None:
+    """
+    Turn foreign events into ours, one JSON line each; a summary goes to standard error.
+
+    FILE holds JSON, JSON lines or a list, also gzipped; without one, or for -, standard input is read. Exits 1 if any
+    event was bad, 2 if a file could not be read to its end.
+
+    Example: stream convert --from xapi statements.json.gz > ours.jsonl
+    """
+    from stream.convert import STANDARD_INPUT, Summary, convert_files, converter
+
+    settings = _settings()
+    if not files and cast("Any", sys.stdin) is not None and sys.stdin.isatty():
+        raise UserError("expected files of events, or events on standard input, found neither; see --help")
+    summary, status = Summary(), _MISUSED
+    try:
+        convert_files(files or [STANDARD_INPUT], converter(settings, format_), _output(), summary)
+        status = _FAILED if summary.bad else _WORKED
+    except UserError as error:
+        click.echo(f"stream: {error}", err=True)
+    except BrokenPipeError:
+        # Whoever reads has enough, as `head` has.
+        _let_go_of_output()
+        sys.exit(_FAILED)
+    except OSError as error:
+        _let_go_of_output()
+        click.echo(f"stream: standard output: cannot be written to ({error.strerror})", err=True)
+    except KeyboardInterrupt:
+        click.echo("stream: stopped; the rest was not read", err=True)
+        status = _STOPPED
+    click.echo(summary.as_json(), err=True)
+    sys.exit(status)
+
+
+def _output() -> "BinaryIO":
+    """Return where bytes go; raises `UserError` if standard output is closed."""
+    if cast("Any", sys.stdout) is None:
+        raise UserError("standard output is closed; expected a file or a pipe for the events")
+    return sys.stdout.buffer
+
+
+def _let_go_of_output() -> None:
+    """Have what is yet to be written go nowhere, or Python would try once more at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @main.command()
@@ -149,16 +277,37 @@ def _needs_torch() -> None:
 @click.option("--seed", type=int, default=42, show_default=True, help="Of the learners.")
 def simulate(events: int | None, rate: float, seed: int) -> None:
     """
-    Send the events of simulated learners to the broker.
+    Send the events of simulated learners to the broker, until told to stop (SIGTERM, Ctrl-C).
 
     Example: stream simulate --events 5000 --rate 200
     """
+    from stream.demo.ending import end_by_signals
     from stream.demo.simulator import simulate as simulated
     from stream.demo.source import produce
 
     settings = _settings()
     _log(settings)
+    end_by_signals()
     produce(settings, simulated(seed, answers=events), rate, total=events)
+
+
+@main.command()
+@click.option("--host", metavar="ADDRESS", help="Where to listen; without it, STREAM_PAGE_HOST.")
+@click.option("--port", type=click.IntRange(1, 65_535), help="Without it, STREAM_PAGE_PORT.")
+@click.option("--from-start", is_flag=True, hidden=True, help="Read the topics from their beginning.")
+@click.option("--total", type=click.IntRange(min=1), hidden=True, help="Of a demo: how many there will be.")
+@click.option("--counted", default="answers", hidden=True, help="Of a demo: of what.")
+def page(host: str | None, port: int | None, *, from_start: bool, total: int | None, counted: str) -> None:
+    """
+    Serve the live page of a deployment: what the topics say, in a browser; no worker is touched.
+
+    Example: STREAM_BROKER=kafka:9092 stream page --port 8080
+    """
+    from stream.page.app import run_page
+
+    settings = _settings(**_given(page_host=host, page_port=port))
+    _log(settings)
+    run_page(settings, from_start=from_start, progress=None if total is None else (total, counted))
 
 
 @main.command()
@@ -166,28 +315,26 @@ def simulate(events: int | None, rate: float, seed: int) -> None:
 @click.option(
     "--speed", type=click.FloatRange(min=0.001), help="Times faster than it happened; without it, as fast as it goes."
 )
-def replay(file: Path, speed: float | None) -> None:
+@_of_format(_ANY_FORMAT)
+def replay(file: Path, format_: str, speed: float | None) -> None:
     """
-    Send a file of past answers to the broker, in time order; or the academic events of an OULAD folder.
+    Send a file's events to the broker: past answers in time order, an OULAD folder, or another platform's events.
 
     Example: stream replay answers.csv.gz --speed 1000
     """
-    from stream.demo.answers import as_interactions, read_answers
-    from stream.demo.counted import ACADEMICS
-    from stream.demo.oulad import academic_events
+    from stream.demo.ending import end_by_signals
     from stream.demo.source import produce
+    from stream.demo.sources import converted_from, is_foreign, recorded_in
 
     settings = _settings()
     _log(settings)
-    if file.is_dir():
-        produce(settings, academic_events(file), None, speed, counted=ACADEMICS)
-        return
-    answers = read_answers(file)
-    if speed is not None and not answers.has_timestamps:
+    end_by_signals()
+    found = converted_from(file, format_, settings) if is_foreign(file, format_) else recorded_in(file, format_)
+    if speed is not None and not found.is_timed:
         raise UserError(f"{file}: --speed needs timestamps, and the file has none")
-    produce(
-        settings, (("interactions", event) for event in as_interactions(answers)), None, speed, len(answers.answers)
-    )
+    if found.told:
+        click.echo(found.told, err=True)
+    produce(settings, found.events, None, speed, found.total, found.counted)
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -197,10 +344,12 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _fits(task: str, file: Path) -> None:
     """Check that a task is given what it learns from."""
+    from stream.files.oulad import is_oulad
+
     if task == "risk" and file.exists() and not file.is_dir():
         raise UserError(f"--task risk: expected an OULAD folder, found the file {file}; name the folder of its tables")
-    if task == "knowledge" and file.is_dir():
-        raise UserError(f"{file}: expected a CSV file of answers, found a folder; add --task risk for an OULAD folder")
+    if task == "knowledge" and is_oulad(file):
+        raise UserError(f"{file}: expected past answers, found an OULAD folder, which holds none; add --task risk")
 
 
 @main.command()
@@ -219,7 +368,8 @@ def _fits(task: str, file: Path) -> None:
 @click.option(
     "--search", "trials", type=click.IntRange(1, 10_000), help="Try so many recipes, keep the best; needs Optuna."
 )
-def train(file: Path, out: Path, task: str, epochs: int | None, seed: int, trials: int | None) -> None:
+@_of_format("Format of the file of past answers (docs/answers.md).")
+def train(file: Path, out: Path, format_: str, task: str, epochs: int | None, seed: int, trials: int | None) -> None:
     """
     Make a first model from a file of past answers, or from an OULAD folder.
 
@@ -248,7 +398,9 @@ def train(file: Path, out: Path, task: str, epochs: int | None, seed: int, trial
         from stream.learning.offline import Recipe
 
         recipe = Recipe(seed=seed, **_given(epochs=epochs))
-        figures = train_file(file, out, recipe=recipe, trials=trials or 0, records=settings.runs, write=write)
+        figures = train_file(
+            file, out, recipe=recipe, trials=trials or 0, records=settings.runs, write=write, format_=format_
+        )
     click.echo(f"{out}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
 
@@ -276,8 +428,10 @@ def train(file: Path, out: Path, task: str, epochs: int | None, seed: int, trial
 @click.option(
     "--epochs", type=click.IntRange(1, 1000), help="Passes over the data, at most; without it, 30, or 8 of risk."
 )
+@_of_format("Format of the file of past answers (docs/answers.md).")
 def evaluate(
     file: Path,
+    format_: str,
     task: str,
     protocol: Literal["user-split", "progressive"],
     seed: int,
@@ -312,6 +466,7 @@ def evaluate(
     evaluate_file(
         file, protocol=protocol, recipe=Recipe(seed=seed, **_given(epochs=epochs)), everything=models == "all",
         report=places["report"], predictions=places["predictions"], page=places["page"], write=click.echo,
+        format_=format_,
     )  # fmt: skip
 
 
@@ -336,7 +491,7 @@ def topics_create() -> None:
 @topics.command("check")
 def topics_check() -> None:
     """
-    Say what is wrong with the topics; exit 1 if anything is.
+    Say what is wrong with the topics; exit 1 if anything but a warning is.
 
     Example: stream topics check
     """
@@ -345,15 +500,15 @@ def topics_check() -> None:
     settings = _settings()
     problems = check(settings)
     for problem in problems:
-        click.echo(problem)
-    if problems:
+        click.echo(f"warning: {problem}" if problem.gravity == "warns" else problem)
+    if any(problem.gravity != "warns" for problem in problems):
         sys.exit(_FAILED)
     click.echo(f"{len(wanted(settings))} topics are right; {settings.partitions} partitions are fixed for good: "
                "another number would move users away from their state, and is a migration")  # fmt: skip
 
 
 @main.command()
-@click.argument("user")
+@click.argument("user", callback=_id_of_user)
 def erase(user: str) -> None:
     """
     Ask every worker and the trainer to forget a user.
@@ -364,8 +519,6 @@ def erase(user: str) -> None:
     from stream.transport.outbox import KafkaOutbox
     from stream.transport.topics import ensure
 
-    if not user.strip():
-        raise UserError("expected a user id, found an empty one")
     settings = _settings()
     ensure(settings)
     outbox = KafkaOutbox(settings)
@@ -374,6 +527,86 @@ def erase(user: str) -> None:
     outbox.flush_now()
     click.echo(f"asked to forget {user!r}: tables, latest predictions and the trainer's buffer; "
                "messages already on topics leave with their retention")  # fmt: skip
+
+
+@main.command()
+@click.argument("user", callback=_id_of_user)
+@click.option("--previous", is_flag=True, help="Under STREAM_PSEUDONYM_PREVIOUS_KEY.")
+def pseudonym(user: str, *, previous: bool) -> None:
+    """
+    Say under which id a platform's user goes on, to join predictions, or to erase: STREAM_PSEUDONYM_KEY is needed.
+
+    USER is written as the platform's events write it: case matters. A mailto: before an address is left out, as it is
+    of events.
+
+    Example: stream erase "$(stream pseudonym ada@school.example)"
+    """
+    from stream.adapters.pseudonym import pseudonym as pseudonym_of
+
+    settings = _settings()
+    name = "pseudonym_previous_key" if previous else "pseudonym_key"
+    key = getattr(settings, name)
+    if key is None:
+        raise UserError(f"expected a secret in STREAM_{name.upper()}, found none: users go on under their own ids")
+    if user[: len(_MAILTO)].lower() == _MAILTO:
+        user = user[len(_MAILTO) :]
+    click.echo(pseudonym_of(key.get_secret_value().encode(), user))
+
+
+@main.command()
+@click.argument("user", callback=_id_of_user)
+@click.option("--json", "is_json", is_flag=True, help="All of it, as JSON.")
+def inspect(user: str, *, is_json: bool) -> None:
+    """
+    Show what the system knows of a user, and what it said last: read from changelogs and topics, no worker is needed.
+
+    Exits 1 if it knows nothing of the user.
+
+    Example: stream inspect learner-0042 --json
+    """
+    from stream.inspection.reading import inspected
+    from stream.inspection.text import shown
+
+    settings = _settings()
+    found = inspected(settings, user)
+    if found is None:
+        hint = "; users of sources are known under pseudonyms: stream pseudonym" if settings.pseudonym_key else ""
+        click.echo(f"stream: nothing is known of {user!r} in group {settings.group}{hint}", err=True)
+        sys.exit(_FAILED)
+    click.echo(json.dumps(found, indent=1) if is_json else "\n".join(shown(found)))
+
+
+@main.command()
+@click.option("--json", "is_json", is_flag=True, help="For machines.")
+def doctor(*, is_json: bool) -> None:
+    """
+    Look at everything that the system depends on, and say what is wrong and what to type. Nothing is changed.
+
+    Each line is ok, wrong, or unsure: it cannot be told from here. Exits 1 if anything is wrong.
+
+    Example: STREAM_BROKER=kafka:9092 stream doctor
+    """
+    from contextlib import nullcontext
+
+    from rich.console import Console
+
+    from stream.doctor.examination import Examination, misset
+    from stream.doctor.report import as_json, show, summary
+
+    try:
+        checks = Examination(_settings(), os.environ).checks()
+    except UserError as error:
+        checks = misset(str(error), os.environ)
+    console, findings = Console(), []
+    waits = console.is_terminal and not is_json
+    for name, look in checks:
+        with console.status(f"looking at {name}") if waits else nullcontext():
+            found = look()
+        findings += found
+        for finding in () if is_json else found:
+            show(console, finding)
+    click.echo(as_json(findings) if is_json else summary(findings))
+    sys.exit(_FAILED if any(finding.verdict == "wrong" for finding in findings) else _WORKED)
 
 
 @main.group()

@@ -61,9 +61,13 @@ class SecondOpinion:
     serves: NDArray[np.bool_]
     unheard: Forecast
 
-    def p_challenger(self, served: Forecast) -> NDArray[np.float32]:
-        """Return what the challenger said of the answers, `(B,)`, beside the forecasts that were heard."""
-        return np.where(self.serves, served.p_correct[: len(self.serves)], self.unheard.p_correct)
+    def of_challenger(self, heard: Forecast) -> Forecast:
+        """Return what the challenger said of the answers, `(B,)`, beside the forecasts that were heard, `(B,)`."""
+        return Forecast(
+            p_correct=np.where(self.serves, heard.p_correct, self.unheard.p_correct),
+            mu=np.where(self.serves, heard.mu, self.unheard.mu),
+            sigma=np.where(self.serves, heard.sigma, self.unheard.sigma),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ _VARIANT = {f"{digit:x}": f"{digit & 0b0011 | 0b1000:x}" for digit in range(16)}
 def answer_messages(answered: Answered, now: datetime) -> list[Message]:
     """Return a correctness prediction, a time prediction and a training example for each answer."""
     p_correct, p_fallback = _probabilities(answered.forecast), _probabilities(answered.fallback)
-    times, p50_fallback = _times(answered.forecast), _medians(answered.fallback)
+    times, p50_fallback = _times(answered.forecast), medians(answered.fallback).tolist()
     trial, answers_before = answered.trial, answered.answers_before.tolist()
     is_fallback = answered.failed or answered.identity.variant == "fallback"
     champion = _Voice(_model(answered.identity), answered.identity.state_format, is_fallback)
@@ -205,7 +209,7 @@ def _voices(champion: _Voice, trial: SecondOpinion) -> list[tuple[_Voice, dict[s
     unheard = trial.unheard
     said = Forecast(*(np.where(trial.there, x, np.float32(1)) for x in (unheard.p_correct, unheard.mu, unheard.sigma)))
     voices: list[tuple[_Voice, dict[str, Any] | None]] = []
-    rows = zip(trial.there.tolist(), trial.serves.tolist(), _probabilities(said), _medians(said), strict=True)
+    rows = zip(trial.there.tolist(), trial.serves.tolist(), _probabilities(said), medians(said).tolist(), strict=True)
     for there, serves, p_before, median_before in rows:
         heard, other = (challenger, champion) if serves else (champion, challenger)
         words = {
@@ -436,9 +440,9 @@ _P50 = 2
 """Where the median stands in a row of `_times`."""
 
 
-def _medians(forecast: Forecast) -> list[float]:
-    """Return the medians of response times, in seconds."""
-    seconds: list[float] = np.exp(_within(forecast.mu, *_MU_RANGE)).round(_TIME_DIGITS).tolist()
+def medians(forecast: Forecast) -> NDArray[np.float64]:
+    """Return the medians of response times as they are published, in seconds, `(N,)`."""
+    seconds: NDArray[np.float64] = np.exp(_within(forecast.mu, *_MU_RANGE)).round(_TIME_DIGITS)
     return seconds
 
 

@@ -14,6 +14,7 @@ What can go wrong, one class for each reaction.
         ├── MembershipError  another worker runs under our STREAM_INSTANCE_ID
         ├── TransactionError a transaction could be neither committed nor aborted
         ├── ControlError     the control topics could not be read whole
+        ├── SourceError      foreign topics could not be read, or what they hold not be written
         └── StateError       stored state that does not fit its source or its format
 
 Events that cannot be read are no exceptions of ours: they are `schemas.InvalidEvent`, and become dead letters.
@@ -70,6 +71,10 @@ class TransactionError(FatalError):
 
 class ControlError(FatalError):
     """The control topics could not be read up to their end before the first event. Check the broker and the ACLs."""
+
+
+class SourceError(FatalError):
+    """The topics of STREAM_SOURCES could not be read, or their events not be written. Check the broker and the ACLs."""
 
 
 class StateError(FatalError):

@@ -50,12 +50,22 @@ class Accepted(NamedTuple, Generic[E]):
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """A record that cannot be used."""
+    """
+    A record that cannot be used.
+
+    Attributes:
+        record: As it came.
+        reason: In a word.
+        detail: What was expected, and what was found.
+        traceback: Where our own code raised, if it did.
+        type: Of the event; None where it could not be read.
+    """
 
     record: Record
     reason: str
     detail: str
     traceback: str | None = None
+    type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +123,13 @@ def read(
         if wrong is None:
             accepted.append(Accepted(record, event))
         else:
-            dead.append(Dead(record, *wrong))
+            dead.append(Dead(record, *wrong, type=type_of(event)))
     return accepted, dead
+
+
+def type_of(event: Keyed) -> str | None:
+    """Return the type that an event names; None of those whose topic has but one."""
+    return getattr(event, "type", None)
 
 
 def of_the_present(accepted: Sequence[Accepted[T]], limits: Limits) -> tuple[list[Accepted[T]], list[Dead]]:
@@ -131,7 +146,7 @@ def of_the_present(accepted: Sequence[Accepted[T]], limits: Limits) -> tuple[lis
             f"{datetime.fromtimestamp(each.record.timestamp_s, UTC).isoformat(timespec='seconds')}, found "
             f"{moment.isoformat()}; check the sender's year and clock (STREAM_FUTURE_HOURS)"
         )
-        dead.append(Dead(each.record, "from_the_future", detail))
+        dead.append(Dead(each.record, "from_the_future", detail, type=type_of(each.event)))
     return present, dead
 
 
@@ -175,8 +190,16 @@ def _wrong_place(record: Record, user: bytes, partition_of: Callable[[bytes], in
     return None
 
 
-def dead_letter(dead: Dead, limits: Limits, now: datetime) -> Message:
-    """Return the message that keeps a record which cannot be used: why, where, and its bytes as they came."""
+def dead_letter(dead: Dead, limits: Limits, now: datetime, *, withheld: bool = False) -> Message:
+    """
+    Return the message that keeps a record which cannot be used: why, where, and its bytes as they came.
+
+    Args:
+        dead: The record.
+        limits: Sizes.
+        now: When it was put aside.
+        withheld: Leave out key, value and headers, which may say who somebody is; their place and digest stay.
+    """
     record = dead.record
     value = record.value or b""
     letter = DeadLetter(
@@ -186,18 +209,22 @@ def dead_letter(dead: Dead, limits: Limits, now: datetime) -> Message:
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        timestamp=_moment(record.timestamp_s),
-        key=None if record.key is None else base64.b64encode(record.key[: limits.dead_letter_max_bytes]).decode(),
-        value=base64.b64encode(value[: limits.dead_letter_max_bytes]).decode(),
+        timestamp=moment_of(record.timestamp_s),
+        key=None if record.key is None or withheld else _text(record.key, limits),
+        value=None if withheld else _text(value, limits),
         value_bytes=len(value),
         value_sha256=hashlib.sha256(value).hexdigest(),
-        value_cut=len(value) > limits.dead_letter_max_bytes,
-        headers=tuple(_headers(record, limits.dead_letter_max_bytes)),
+        value_cut=withheld or len(value) > limits.dead_letter_max_bytes,
+        headers=() if withheld else tuple(_headers(record, limits.dead_letter_max_bytes)),
         traceback=None if dead.traceback is None else dead.traceback[-_TRACEBACK_MAX:],
         recorded_at=now,
     )
-    key = (record.key or b"")[: limits.dead_letter_max_bytes]
+    key = b"" if withheld else (record.key or b"")[: limits.dead_letter_max_bytes]
     return Message("dead-letters", key, letter.model_dump_json().encode(), letter.dead_letter_id)
+
+
+def _text(raw: bytes, limits: Limits) -> str:
+    return base64.b64encode(raw[: limits.dead_letter_max_bytes]).decode()
 
 
 def _headers(record: Record, budget: int) -> list[tuple[str, str | None]]:
@@ -211,7 +238,8 @@ def _headers(record: Record, budget: int) -> list[tuple[str, str | None]]:
     return kept
 
 
-def _moment(seconds: float) -> datetime | None:
+def moment_of(seconds: float) -> datetime | None:
+    """Return the moment of a record's timestamp, None where it is none: senders set what they like."""
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):

@@ -6,6 +6,7 @@ Pure: no Kafka, no table, no clock of its own. A user's second event of a batch 
 """
 
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -23,10 +24,9 @@ from stream.emission import Answered, Asked, SecondOpinion
 from stream.errors import InferenceError
 from stream.intake import Accepted, Dead
 from stream.models import lnirt, risk, weekly
-from stream.models.fallback import Fallback
 from stream.models.features import Questions, features
 from stream.models.items import ItemTable, Question, question
-from stream.ports import Forecast, Hidden, Identity, Message, Predictor, RiskModel, Risks
+from stream.ports import OBSERVED, Forecast, Hidden, Identity, Message, Observed, Predictor, RiskModel, Risks
 from stream.state import academic, arrays, learner
 from stream.state.beside import NOWHERE
 from stream.state.learner import DIFFICULTIES, IS_SKILL, IS_TOPIC, Answers, id64, key64
@@ -100,7 +100,7 @@ class Models:
     """
 
     predictor: Predictor
-    fallback: Fallback
+    fallback: Predictor
     items: ItemTable
     names: Names
     challenger: Predictor | None = None
@@ -130,11 +130,8 @@ class Outcome:
         users: The next states.
         messages: To be sent; those of one user in the order of the user's events.
         dead: Events that our own code could not process.
-        correct: Of each answer, bool `(A,)`.
-        p_correct: What had been said of it, float32 `(A,)`.
-        p_fallback: What the fallback had said of it, float32 `(A,)`.
-        p_challenger: What the challenger had said of it, float32 `(A,)`; NaN where it said nothing.
-        repeated: Events that had been seen already.
+        observed: Each answer beside what had been said of it, `(A,)`.
+        again: Events that had been seen already, by type.
         fell_back: Answers that the fallback predicted because the model failed.
         unchallenged: Answers of which the challenger said nothing because it failed.
         risk_scores: Risks that were said, float32 `(R,)`.
@@ -145,22 +142,23 @@ class Outcome:
     users: Users
     messages: list[Message]
     dead: list[Dead]
-    correct: NDArray[np.bool_]
-    p_correct: NDArray[np.float32]
-    p_fallback: NDArray[np.float32]
-    p_challenger: NDArray[np.float32]
-    repeated: int = 0
+    observed: Observed
+    again: Counter[str] = field(default_factory=Counter)
     fell_back: int = 0
     unchallenged: int = 0
     risk_scores: NDArray[np.float32] = field(default_factory=_no_scores)
     risk_fell_back: int = 0
     risk_unchallenged: int = 0
 
+    @property
+    def repeated(self) -> int:
+        """Events that had been seen already."""
+        return self.again.total()
+
 
 def nothing(users: Users) -> Outcome:
     """Return the outcome of an empty batch."""
-    none = _no_scores()
-    return Outcome(users, [], [], np.zeros(0, bool), none, none, none)
+    return Outcome(users, [], [], np.zeros(0, OBSERVED))
 
 
 def join(first: Outcome, second: Outcome) -> Outcome:
@@ -169,11 +167,8 @@ def join(first: Outcome, second: Outcome) -> Outcome:
         second.users,
         first.messages + second.messages,
         first.dead + second.dead,
-        np.concatenate([first.correct, second.correct]),
-        np.concatenate([first.p_correct, second.p_correct]),
-        np.concatenate([first.p_fallback, second.p_fallback]),
-        np.concatenate([first.p_challenger, second.p_challenger]),
-        first.repeated + second.repeated,
+        np.concatenate([first.observed, second.observed]),
+        first.again + second.again,
         first.fell_back + second.fell_back,
         first.unchallenged + second.unchallenged,
         np.concatenate([first.risk_scores, second.risk_scores]),
@@ -207,7 +202,7 @@ def survive(
         return process(batch, users)
     except Exception as error:  # noqa: BLE001 (any error of ours is this event's end, never the partition's)
         detail = f"expected to process it, found {type(error).__name__}: {error}"
-        dead = Dead(batch[0].record, "processing_failed", detail, traceback.format_exc())
+        dead = Dead(batch[0].record, "processing_failed", detail, traceback.format_exc(), batch[0].event.type)
         return replace(nothing(users), dead=[dead])
 
 
@@ -305,8 +300,7 @@ def _wave(
     if len(who):
         right = np.array([bool(event.correct) for event in events])
         learner.remember_activity(learners, rows[who], day[who], is_answer[who], (is_answer & right)[who])
-    repeated = len(wave) - int(np.count_nonzero(fresh))
-    return replace(outcome, repeated=repeated)
+    return replace(outcome, again=Counter(events[i].type for i in (~fresh).nonzero()[0]))
 
 
 def _with_risks(outcome: Outcome, judged: "Judged", messages: list[Message]) -> Outcome:
@@ -499,13 +493,37 @@ def _answer(
         users=users,
         messages=emission.answer_messages(said, now),
         dead=[],
-        correct=answers.correct,
-        p_correct=forecast.p_correct[:B],
-        p_fallback=said_by_fallback.p_correct,
-        p_challenger=np.full(B, np.nan, np.float32) if trial is None else trial.p_challenger(forecast),
+        observed=_observed(answers, predictor.identity.version, _first(forecast, B), said_by_fallback, trial),
         fell_back=B if failed else 0,
         unchallenged=unchallenged,
     )
+
+
+def _observed(
+    answers: Answers, version: int, heard: Forecast, by_fallback: Forecast, trial: SecondOpinion | None
+) -> Observed:
+    """
+    Return answers beside what had been said of them, `(B,)`.
+
+    Args:
+        answers: `(B,)`.
+        version: That predicted, where the challenger was not heard.
+        heard: What was said of each, `(B,)`.
+        by_fallback: What the fallback said, `(B,)`.
+        trial: What the challenger said, or the champion in its place.
+    """
+    rows = np.zeros(len(answers.correct), OBSERVED)
+    rows["correct"], rows["seconds"] = answers.correct, answers.response_time_s
+    rows["serving_version"], rows["serving_p"] = version, heard.p_correct
+    rows["serving_median_s"] = emission.medians(heard)
+    rows["fallback_p"], rows["fallback_median_s"] = by_fallback.p_correct, emission.medians(by_fallback)
+    rows["challenger_p"] = np.nan
+    if trial is not None:
+        of_challenger = trial.of_challenger(heard)
+        rows["serving_version"][trial.serves] = trial.identity.version
+        rows["challenger_version"], rows["challenger_p"] = trial.identity.version, of_challenger.p_correct
+        rows["challenger_median_s"] = emission.medians(of_challenger)
+    return rows
 
 
 class OnTrial(NamedTuple):
@@ -780,16 +798,18 @@ def academics(batch: Sequence[Accepted[Academic]], users: Users, models: RiskMod
     """
     records = users.academics.copy()
     fresh: list[Accepted[Academic]] = []
+    again = Counter[str]()
     after: list[academic.Records] = []
     for accepted in batch:
         row = users.row[accepted.event.user_id]
         if academic.has_seen(records[row], accepted.event, accepted.record.offset):
             records[row]["seen"] = max(int(records[row]["seen"]), accepted.record.offset)
+            again[accepted.event.type] += 1
             continue
         records[row] = academic.fold(records[row], accepted.event, accepted.record.offset, models.kept)
         fresh.append(accepted)
         after.append(records[row].copy())
-    outcome = replace(nothing(replace(users, academics=records)), repeated=len(batch) - len(fresh))
+    outcome = replace(nothing(replace(users, academics=records)), again=again)
     if not fresh:
         return outcome
     learners = users.learners[[users.row[a.event.user_id] for a in fresh]]

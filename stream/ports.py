@@ -5,10 +5,10 @@ Owned by whoever needs them: the pipeline needs a predictor and a clock; the age
 read model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,27 @@ Clock = Callable[[], datetime]
 
 Hidden = NDArray[np.float16]
 """Recurrent states, `(B, size)`; `size` is the predictor's."""
+
+
+Observed = NDArray[np.void]
+"""Answers beside what had been said of them before they were seen, `(A,)` of `OBSERVED`."""
+
+OBSERVED: Final = np.dtype(
+    [
+        ("correct", bool),
+        ("seconds", np.float32),  # that it took; NaN where unknown
+        *(
+            (f"{voice}_{field}", kind)
+            for voice in ("serving", "fallback", "challenger")
+            for field, kind in (
+                ("version", np.int32),
+                ("p", np.float32),  # of a right answer; NaN where it said nothing
+                ("median_s", np.float32),  # of the time that it takes
+            )
+        ),
+    ]
+)
+"""One answer: whether it was right, how long it took, and what each voice had said of it."""
 
 
 class Record(NamedTuple):
@@ -253,17 +274,24 @@ class Outbox(Protocol):
         """
 
 
+OUTCOMES: Final = ("applied", "repeated", "ignored", "dead")
+"""What becomes of an event: it had its effect, had had it before, was nothing (a tombstone), or is a dead letter."""
+
+STAGES: Final = ("decode", "features", "inference", "produce", "commit")
+"""A batch's way: read, made into questions and state, predicted, confirmed by the broker, committed."""
+
+
 class Telemetry(Protocol):
     """What happens, told to whoever counts it."""
 
-    def read(self, kind: str, count: int) -> None:
-        """Count events that were read, by type."""
+    def read(self, kind: str, outcome: str, count: int) -> None:
+        """Count events that were read, by type and by what became of them; see `OUTCOMES`."""
 
     def predicted(self, kind: str, count: int) -> None:
         """Count predictions that were confirmed, by kind."""
 
-    def repeated(self, count: int) -> None:
-        """Count events that had been seen already."""
+    def ingested(self, source: str, converted: int, ignored: Mapping[str, int], bad: int) -> None:
+        """Count foreign events of a source: converted, ignored by kind, and bad."""
 
     def dead(self, reason: str) -> None:
         """Count a dead letter."""
@@ -289,14 +317,14 @@ class Telemetry(Protocol):
     def batch(self, events: int, seconds: float) -> None:
         """Record a batch's size and how long it took."""
 
-    def observed(
-        self,
-        correct: NDArray[np.bool_],
-        p_correct: NDArray[np.float32],
-        p_fallback: NDArray[np.float32],
-        p_challenger: NDArray[np.float32],
-    ) -> None:
-        """Record outcomes beside what had been said of them; NaN where a challenger said nothing."""
+    def staged(self, stage: str, seconds: float) -> None:
+        """Record how long a stage of a batch's way took; see `STAGES`."""
+
+    def changed(self, table: str, size_bytes: int) -> None:
+        """Count bytes that a table's changelog was given, and that are confirmed."""
+
+    def observed(self, observed: Observed) -> None:
+        """Record outcomes beside what had been said of them."""
 
     def model(self, name: str, version: int) -> None:
         """Record which version of a model serves; 0 is the fallback."""

@@ -1,91 +1,103 @@
 """
-The README's table of settings, generated: `python -m stream.reference [--check]`.
+Tables in the documents that are made from the code: `python -m stream.reference [--check]`.
 
-Made from the fields of `stream.settings` alone, never from the environment: no value of a running system can get in.
+Made from what is declared alone, never from the environment or a running system: no value of one can get in. A part of
+a document that is made stands between two markers, and `PARTS` lists them all.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Literal, get_args, get_origin
+from typing import Final, NamedTuple
 
-from pydantic import SecretStr
-from pydantic.fields import FieldInfo
+from stream import manual
+from stream.cli import main as command_line
+from stream.manual import table
+from stream.telemetry import Metrics, TrainerMetrics
+from stream.telemetry.sheet import Declared
 
-from stream.settings import Settings
-
-README: Final = Path(__file__).parent.parent / "README.md"
-BEGIN: Final = "<!-- settings: made by python -m stream.reference -->"
-END: Final = "<!-- end of settings -->"
-
-
-def settings_table() -> str:
-    """Return a row for each setting: its variable, default, range and description."""
-    rows = ["| variable | default | range | what it is |", "|---|---|---|---|"]
-    for name, field in Settings.model_fields.items():
-        cells = (f"`STREAM_{name.upper()}`", _default(field), _range(field), field.description or "")
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(rows)
+ROOT: Final = Path(__file__).parent.parent
 
 
-def replaced(text: str, table: str) -> str:
+class Part(NamedTuple):
     """
-    Return a text with the table between the two markers.
+    A part of a document that is made.
 
-    Raises:
-        ValueError: If the markers do not stand in it once, in their order.
+    Attributes:
+        document: Its path from the project's root.
+        name: Of its markers: what it shows.
+        render: Makes its text.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"expected the lines {BEGIN} and {END} once, in this order")
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n{table}\n{END}{tail}"
+
+    document: str
+    name: str
+    render: Callable[[], str]
+
+    @property
+    def begin(self) -> str:
+        """The line before it."""
+        return f"<!-- {self.name}: made by python -m stream.reference -->"
+
+    @property
+    def end(self) -> str:
+        """The line behind it."""
+        return f"<!-- end of {self.name} -->"
+
+    def replaced(self, text: str) -> str:
+        """
+        Return a document's text with this part as it should be.
+
+        Raises:
+            ValueError: If its markers do not stand in it once, in their order.
+        """
+        begin, end = self.begin, self.end
+        if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+            raise ValueError(f"{self.document}: expected the lines {begin} and {end} once, in this order")
+        head, _, rest = text.partition(begin)
+        _, _, tail = rest.partition(end)
+        return f"{head}{begin}\n{self.render()}\n{end}{tail}"
 
 
-def _default(field: FieldInfo) -> str:
-    if field.default is None:
-        return "unset"
-    text = str(field.default)
-    return f"`{text}`" if text else "empty"
+def metrics_table(declared: Sequence[Declared]) -> str:
+    """Return a row for each metric: its name, kind, labels, and what it says."""
+    rows = [(f"`{m.name}`", m.kind, f"`{','.join(m.labels)}`" if m.labels else "", m.sentence) for m in declared]
+    return table(("metric", "kind", "labels", "what it says"), rows)
 
 
-def _range(field: FieldInfo) -> str:
-    kinds = get_args(field.annotation) or (field.annotation,)
-    if get_origin(field.annotation) is Literal:
-        return ", ".join(f"`{choice}`" for choice in kinds)
-    if SecretStr in kinds:
-        return "secret"
-    if Path in kinds:
-        return "path"
-    held_to = {
-        name: value
-        for constraint in field.metadata
-        for name in ("pattern", "ge", "gt", "le")
-        if (value := getattr(constraint, name, None)) is not None
-    }
-    if "pattern" in held_to:
-        return f"`{held_to['pattern'].removeprefix('^').removesuffix('$')}`"
-    if "le" not in held_to:
-        return ""
-    low = f"above {held_to['gt']:,}," if "gt" in held_to else f"{held_to['ge']:,}"
-    return f"{low} to {held_to['le']:,}"
+PARTS: Final = (
+    Part("README.md", "settings", lambda: manual.settings_table(manual.ESSENTIAL)),
+    Part("docs/metrics.md", "metrics of the worker", lambda: metrics_table(Metrics(1).sheet.declared)),
+    Part("docs/metrics.md", "metrics of the trainer", lambda: metrics_table(TrainerMetrics().sheet.declared)),
+    Part("docs/reference/settings.md", "settings", manual.settings_by_section),
+    Part("docs/reference/topics.md", "topics to write to", lambda: manual.topics_table("in")),
+    Part("docs/reference/topics.md", "topics to read", lambda: manual.topics_table("out")),
+    Part("docs/reference/topics.md", "topics of our own", lambda: manual.topics_table("internal")),
+    Part("docs/reference/topics.md", "changelogs", manual.changelogs_table),
+    Part("docs/reference/cli.md", "commands", lambda: manual.commands(command_line)),
+    Part("docs/decisions/index.md", "decisions", lambda: manual.decisions(ROOT / "docs" / "decisions")),
+)
+"""All of them."""
 
 
-def main(arguments: Sequence[str] | None = None, readme: Path = README) -> int:
-    """Write the table into the README, or with `--check` say whether it differs; the exit status."""
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT, parts: Sequence[Part] = PARTS) -> int:
+    """Write what is made into the documents, or with `--check` say what differs; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m stream.reference", description=main.__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if the table differs")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if anything differs")
     options = parser.parse_args(arguments)
-    text = readme.read_text(encoding="utf-8")
-    expected = replaced(text, settings_table())
-    if expected == text:
-        return 0
+    stale = []
+    for part in parts:
+        document = root / part.document
+        text = document.read_text(encoding="utf-8")
+        expected = part.replaced(text)
+        if expected == text:
+            continue
+        stale.append(f"{part.document}: its {part.name} are not those of the code; run `python -m stream.reference`\n")
+        if not options.check:
+            document.write_text(expected, encoding="utf-8")
     if options.check:
-        sys.stderr.write(f"{readme.name}: its settings are not those of the code; run `python -m stream.reference`\n")
-        return 1
-    readme.write_text(expected, encoding="utf-8")
-    return 0
+        sys.stderr.writelines(stale)
+    return int(options.check and bool(stale))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,13 @@ Functions take the values that they need, never the whole of it; only compositio
 import re
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AwareDatetime, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.catalog import TOPICS
+from stream.adapters.detection import AUTO, FORMATS
 
 SENSITIVE = (
     "gender", "sex", "disab", "depriv", "imd", "age", "birth", "dob", "ethnic", "race", "religion", "nation",
@@ -35,6 +39,27 @@ _OURS = ("course", "course_day", "enrolled_before")
 
 _MOST_FIELDS = 7
 """Texts that an enrolment keeps beside its course (`stream.state.academic.FACTS`); any field may be one."""
+
+
+_IRL = re.compile(r"https?://(?:[^\x00-\x20\x7f-\xa0<>\"{}|\\^`%]|%[0-9A-Fa-f]{2})+")
+"""A URL of any script's letters: no spaces, controls, quotes, brackets; percent signs lead two digits (RFC 3987)."""
+
+_URI_REFERENCE = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:|/|(?=[^:/]+(?:/|$)))(?:[A-Za-z0-9._~:/@+-]|%[0-9A-Fa-f]{2})*")
+"""A scheme, or a path; a relative one without a colon in its first part (RFC 3986, section 4.1)."""
+
+
+def _has_host(reference: str) -> bool:
+    """Return whether a URL names a host, and a port only if it is one."""
+    try:
+        parts = urlsplit(reference)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+PSEUDONYM_SECRETS = ("pseudonym_key", "pseudonym_previous_key")
+SECRETS = ("sasl_password", "redis_url", *PSEUDONYM_SECRETS)
+"""Fields whose values are never shown."""
 
 
 class Settings(BaseSettings):
@@ -122,6 +147,30 @@ class Settings(BaseSettings):
         5.0, ge=0, le=1000, description="milliseconds that the producer waits for more to send at once"
     )
 
+    sources: str = Field(
+        "",
+        description="foreign topics that are read, converted and written to `interactions` and `academics`, joined by "
+        "commas: `lms.xapi=xapi,lms.events=auto`; formats: " + ", ".join(f"`{name}`" for name in FORMATS),
+    )
+    opened_limit_s: float = Field(
+        1_800.0,
+        ge=0,
+        le=86_400,
+        description="seconds after which an item that was opened tells nothing of how long its answer took, where the "
+        "source does not say; 0: never",
+    )
+    pseudonym_key: SecretStr | None = Field(
+        None,
+        description="secret under which the users of sources become pseudonyms (HMAC-SHA256); unset: their ids go on "
+        "as they are",
+    )
+    pseudonym_previous_key: SecretStr | None = Field(
+        None, description="the secret before it, which events before STREAM_PSEUDONYM_SINCE keep"
+    )
+    pseudonym_since: AwareDatetime | None = Field(
+        None, description="from when on, by the time of events, STREAM_PSEUDONYM_KEY is used, RFC 3339"
+    )
+
     remembered_answers: int = Field(100, ge=5, le=1000, description="answers remembered of each user")
     latest_topics: int = Field(
         3, ge=0, le=16, description="topics met last that a prediction covers besides the event's own"
@@ -174,9 +223,31 @@ class Settings(BaseSettings):
     )
     runs: Path = Field(Path("runs"), description="folder in which `stream train` keeps a record of each training")
 
-    metrics_host: str = Field("127.0.0.1", description="address of `/metrics`")
+    metrics_host: str = Field("127.0.0.1", description="address of `/metrics`, `/healthz` and `/readyz`")
     worker_metrics_port: int = Field(6066, ge=0, le=65_535, description="port of the worker's `/metrics`; 0: none")
     trainer_metrics_port: int = Field(6067, ge=0, le=65_535, description="port of the trainer's `/metrics`; 0: none")
+    stalled_after_s: float = Field(
+        60.0,
+        ge=5,
+        le=3_600,
+        description="seconds without progress, while there is something to read, after which `/healthz` says that the "
+        "process lives and does nothing; below 40, a transaction that another producer leaves open on a topic can look "
+        "like that",
+    )
+    page_host: str = Field(
+        "127.0.0.1",
+        description="address of the live page; it shows users' ids, so put a proxy that asks who is there "
+        "before any other",
+    )
+    page_port: int = Field(6068, ge=1, le=65_535, description="port of the live page")
+    page_names: str = Field(
+        "",
+        description="host names by which the live page is reached besides localhost, STREAM_PAGE_HOST and addresses, "
+        "joined by commas: by no other name does it answer",
+    )
+    page_history_minutes: float = Field(
+        15.0, ge=0, le=10_080, description="minutes before its start from which on the live page reads, at most"
+    )
     quality_window: int = Field(
         5_000, ge=100, le=1_000_000, description="latest answers over which live AUC and log loss go"
     )
@@ -271,10 +342,31 @@ class Settings(BaseSettings):
         2.0,
         ge=0.05,
         le=3_600,
-        description="seconds between two publications of item parameters, after each of which offsets are committed",
+        description="seconds between two publications of item parameters, after each of which offsets are committed; "
+        "above 90, raise the limit of the alert StreamCommitsStalled",
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    cloudevents: Literal["binary", "structured"] = Field(
+        "binary",
+        description="how predictions and replies are CloudEvents: `binary`, attributes in headers; or `structured`, in "
+        "an envelope around the value, for consumers that see no headers",
+    )
+    cloudevents_source: str = Field(
+        "/learnerstream",
+        pattern=r"^[A-Za-z0-9._~:/@%+-]{1,200}$",
+        description="`source` of CloudEvents, a URI: another one for each system whose predictions meet somewhere, as "
+        "ids are unique within one",
+    )
+    risk_statements: bool = Field(
+        False, description="whether each risk is also published as an xAPI statement, on `predictions.risk.xapi`"
+    )
+    actor_home_page: str | None = Field(
+        None,
+        description="with STREAM_RISK_STATEMENTS: URL of the system that knows learners under their ids, as "
+        "`account.homePage` of statements; with STREAM_PSEUDONYM_KEY one of its own, as their names there are others",
+    )
 
     @field_validator("model_store", mode="before")
     @classmethod
@@ -287,6 +379,49 @@ class Settings(BaseSettings):
         if path is not None and not path.is_file():
             raise ValueError(f"expected a file, found nothing at {path}")
         return path
+
+    @field_validator("sources")
+    @classmethod
+    def _are_sources(cls, sources: str) -> str:
+        named = [re.split(r"[=:]", each.strip(), maxsplit=1) for each in sources.split(",") if each.strip()]
+        for topic, *format_ in named:
+            if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", topic.strip()):
+                raise ValueError(f"expected TOPIC=FORMAT, several joined by commas, found the topic {topic!r}")
+            if format_ and format_[0].strip() not in FORMATS:
+                raise ValueError(
+                    f"topic {topic.strip()}: expected one of {', '.join(FORMATS)}, found {format_[0].strip()!r}"
+                )
+        topics = [topic.strip() for topic, *_ in named]
+        twice = sorted({topic for topic in topics if topics.count(topic) > 1})
+        if twice:
+            raise ValueError(f"expected each topic once, found {', '.join(twice)} several times")
+        return ",".join("=".join([topic.strip(), *(f.strip() for f in format_)]) for topic, *format_ in named)
+
+    @field_validator("pseudonym_key", "pseudonym_previous_key")
+    @classmethod
+    def _is_secret(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is None:
+            return None
+        if not key.get_secret_value().strip():
+            raise ValueError("expected a secret, found an empty text; leave it unset for no pseudonyms")
+        # A file that it was read from ends in one.
+        return SecretStr(key.get_secret_value().rstrip("\r\n"))
+
+    @field_validator("actor_home_page")
+    @classmethod
+    def _is_home_page(cls, page: str | None) -> str | None:
+        if page is not None and not (_IRL.fullmatch(page) and _has_host(page)):
+            raise ValueError(f"expected a URL such as https://lms.example.org, found {page!r}")
+        return page
+
+    @field_validator("cloudevents_source")
+    @classmethod
+    def _is_source(cls, source: str) -> str:
+        if not (_URI_REFERENCE.fullmatch(source) and (not urlsplit(source).netloc or _has_host(source))):
+            raise ValueError(
+                f"expected a URI reference such as /learnerstream or https://school.example.org/a, found {source!r}"
+            )
+        return source
 
     @field_validator("redis_url")
     @classmethod
@@ -335,6 +470,36 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _rotate_whole(self) -> "Settings":
+        given = (self.pseudonym_previous_key is not None, self.pseudonym_since is not None)
+        if any(given) and not (all(given) and self.pseudonym_key is not None):
+            raise ValueError(
+                "STREAM_PSEUDONYM_PREVIOUS_KEY and STREAM_PSEUDONYM_SINCE go together, beside STREAM_PSEUDONYM_KEY: "
+                "set all three, or STREAM_PSEUDONYM_KEY alone"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _read_others_topics(self) -> "Settings":
+        # By the catalog's names metrics and health tell of our own, whatever their prefix.
+        known = {self.topic(name) for name in TOPICS} | set(TOPICS)
+        # The tables' changelogs, as `stream.transport.topics.changelog` names them.
+        changelog = re.compile(rf"{re.escape(self.group)}-.+-changelog")
+        ours = sorted(name for name in self.source_formats if name in known or changelog.fullmatch(name))
+        if ours:
+            raise ValueError(
+                f"STREAM_SOURCES: expected topics of other systems, found {', '.join(ours)}, which the worker itself "
+                "reads or writes, or knows one of its own by"
+            )
+        return self
+
+    @property
+    def source_formats(self) -> dict[str, str]:
+        """Foreign topics and their formats."""
+        named = (source.partition("=") for source in self.sources.split(",") if source)
+        return {topic: format_ or AUTO for topic, _, format_ in named}
+
     @property
     def risk_feature_fields(self) -> frozenset[str]:
         """Fields of an enrolment that the risk model may see."""
@@ -350,6 +515,11 @@ class Settings(BaseSettings):
         if self.security_protocol.startswith("SASL") and (self.sasl_username is None or self.sasl_password is None):
             raise ValueError(
                 f"STREAM_SECURITY_PROTOCOL={self.security_protocol} needs STREAM_SASL_USERNAME and STREAM_SASL_PASSWORD"
+            )
+        if self.risk_statements and self.actor_home_page is None:
+            raise ValueError(
+                "STREAM_RISK_STATEMENTS=true needs STREAM_ACTOR_HOME_PAGE, such as https://lms.example.org: statements "
+                "name learners by it and their ids"
             )
         if self.heartbeat_s > self.session_timeout_s / 3:
             raise ValueError("STREAM_HEARTBEAT_S must not be above a third of STREAM_SESSION_TIMEOUT_S")

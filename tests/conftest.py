@@ -5,19 +5,24 @@ A test that uses `kafka` is marked `broker` by itself, and its result says so in
 `.ci/run` counts it.
 """
 
+import json
 import os
 import secrets
 import shutil
+import tarfile
 from collections.abc import Iterator
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
+from playwright.sync_api import Browser
 
 from tests.broker import kafka as kafka_broker
 from tests.broker import redis_server as redis_broker
 from tests.broker.kafka import KafkaServer
 from tests.broker.redis_server import RedisServer
+from tests.page import browser
 
 _REQUIRE_BROKER = "STREAM_REQUIRE_BROKER"
 
@@ -67,6 +72,29 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
         _do_without(lack)
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def asyncapi_schema() -> dict[str, Any]:
+    """Return the official JSON Schema of AsyncAPI 3.0, which `make test` fetches."""
+    archives = sorted((Path(__file__).parents[1] / ".cache" / "asyncapi").glob("asyncapi-specs-*.tgz"))
+    if not archives:
+        _do_without("the schemas of AsyncAPI are missing: run `make test` once, which fetches them")
+    with tarfile.open(archives[-1]) as archive:
+        schema = archive.extractfile("package/schemas/3.0.0.json")
+        assert schema is not None
+        content: dict[str, Any] = json.load(schema)
+    return content
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Open a real Chromium for the tests of one module, none of which may be async."""
+    lack = browser.missing()
+    if lack:
+        _do_without(lack)
+    with browser.opened() as opened:
+        yield opened
 
 
 @pytest.fixture

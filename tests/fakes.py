@@ -1,7 +1,7 @@
 """Stand-ins for what the core and the agents need of others; each does the least that its real one promises."""
 
 import queue
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from stream.models.features import Questions
 from stream.ports import Forecast, Hidden, Identity, Predictor
 from stream.state.learner import Answers, Remembered, key64
 from stream.telemetry import Silent
+from stream.transport.settlement import Change
 
 
 class FailingPredictor:
@@ -94,6 +95,27 @@ class Counting(Silent):
     def failed(self, part: str) -> None:
         """Remember the part."""
         self.failures.append(part)
+
+
+class Counts:
+    """Remembers what making settlements safe took; see `Told`."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, float]] = []
+        self.changes: list[Change] = []
+        self.aborts = 0
+
+    def staged(self, stage: str, seconds: float) -> None:
+        """Remember it."""
+        self.stages.append((stage, seconds))
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        """Remember them."""
+        self.changes += changes
+
+    def aborted(self) -> None:
+        """Count it."""
+        self.aborts += 1
 
 
 class FakeRedis:

@@ -1,7 +1,9 @@
 """The handlers on a desk without a broker: what they return, what they change, and what undoing leaves."""
 
 import tempfile
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -16,7 +18,7 @@ from stream.agents import academics, erasure, interactions, requests
 from stream.agents.closing import Closing, EventTime
 from stream.agents.control import Live, Playing
 from stream.agents.desk import Desk
-from stream.app import ACADEMIC_LAYOUT, learner_layout
+from stream.app import ACADEMIC_LAYOUT, _with, learner_layout
 from stream.errors import ControlError
 from stream.intake import Limits
 from stream.models.fallback import Fallback
@@ -68,23 +70,23 @@ def live(desk: Desk, champion: Predictor, challenger: Predictor | None = None, s
 class Counting(Silent):
     """Telemetry and a read model that remember."""
 
-    reads: dict[str, int] = field(default_factory=dict)
+    reads: Counter[tuple[str, str]] = field(default_factory=Counter)
+    stages: dict[str, float] = field(default_factory=dict)
     said: list[tuple[str, ...]] = field(default_factory=list)
-    repeats: int = 0
     predictions: dict[str, int] = field(default_factory=dict)
     versions: list[int] = field(default_factory=list)
 
-    def read(self, kind: str, count: int) -> None:
+    def read(self, kind: str, outcome: str, count: int) -> None:
         """Remember it."""
-        self.reads[kind] = self.reads.get(kind, 0) + count
+        self.reads[kind, outcome] += count
+
+    def staged(self, stage: str, seconds: float) -> None:
+        """Remember it."""
+        self.stages[stage] = seconds
 
     def predicted(self, kind: str, count: int) -> None:
         """Remember it."""
         self.predictions[kind] = self.predictions.get(kind, 0) + count
-
-    def repeated(self, count: int) -> None:
-        """Remember it."""
-        self.repeats += count
 
     def dead(self, reason: str) -> None:
         """Remember it."""
@@ -101,6 +103,11 @@ class Counting(Silent):
     def forget(self, user_id: str) -> None:
         """Remember it."""
         self.said.append(("forgot", user_id))
+
+
+def _total(told: Counting, outcome: str) -> int:
+    """Return how many events of any type had an outcome."""
+    return sum(count for (_, found), count in told.reads.items() if found == outcome)
 
 
 @pytest.fixture
@@ -205,9 +212,30 @@ def test_an_answer_is_predicted_kept_and_its_names_go_ahead(desk: Desk, told: Co
     assert told.said == []
     assert told.predictions == {}
     confirm(work)
-    assert told.reads == {"tombstone": 0, "quiz_complete": 1}
+    assert +told.reads == {("quiz_complete", "applied"): 1}
     assert {said[2] for said in told.said if said[0] == "offered"} == {"correctness", "time", "risk"}
     assert told.predictions["time"] == 1
+
+
+@pytest.mark.parametrize(
+    ("handle", "make", "expected"),
+    [
+        (interactions.handle, lambda: answer(0), {"decode", "features", "inference"}),
+        (academics.handle, lambda: grade(0), {"decode", "features", "inference"}),
+        (requests.handle, lambda: request(0), {"decode", "features", "inference"}),
+        (erasure.handle, lambda: erase(0), {"decode", "features"}),
+    ],
+)
+def test_the_stages_of_a_batch_are_told(
+    desk: Desk, told: Counting, handle: Any, make: Callable[[], Record], expected: set[str]
+) -> None:
+    """Decoding, the models, and all else of a batch; each takes some time, and nothing of it is counted twice."""
+    began_at = time.perf_counter()
+    _with(handle, desk, [make()])
+    lasted_s = time.perf_counter() - began_at
+    assert told.stages.keys() == expected
+    assert min(told.stages.values()) > 0
+    assert sum(told.stages.values()) <= lasted_s
 
 
 def test_names_are_stored_once_and_only_of_answers(desk: Desk) -> None:
@@ -261,7 +289,7 @@ def test_what_comes_again_changes_nothing(desk: Desk, told: Counting) -> None:
     confirm(work)
     assert work.outputs == []
     assert tables(desk, "u-1") == before
-    assert told.repeats == 2
+    assert +told.reads == {("quiz_complete", "applied"): 2, ("quiz_complete", "repeated"): 2}
 
 
 def test_an_academic_event_is_scored_and_kept(desk: Desk) -> None:
@@ -315,7 +343,12 @@ def test_bad_events_are_dead_letters_and_the_rest_goes_on(desk: Desk, told: Coun
     assert told.said == []
     confirm(work)
     assert [said[1] for said in told.said if said[0] == "dead"] == ["not_json", "processing_failed"]
-    assert told.reads["tombstone"] == 1
+    assert +told.reads == {
+        ("quiz_complete", "applied"): 2,
+        ("quiz_complete", "dead"): 1,
+        ("interactions", "dead"): 1,
+        ("tombstone", "ignored"): 1,
+    }
 
 
 @pytest.mark.parametrize("handle", [interactions.handle, academics.handle, erasure.handle, requests.handle])
@@ -327,6 +360,8 @@ def test_a_batch_of_nothing_but_bad_events_is_work_too(desk: Desk, told: Countin
     work.undo()
     confirm(work)
     assert ("dead", "not_json") in told.said
+    assert _total(told, "dead") == 1
+    assert _total(told, "applied") == 0
 
 
 def test_an_erased_user_leaves_an_empty_marker_that_keeps_what_was_seen(desk: Desk, told: Counting) -> None:
@@ -350,7 +385,7 @@ def test_an_erased_user_leaves_an_empty_marker_that_keeps_what_was_seen(desk: De
     assert told.said == []
     confirm(work)
     assert told.said == [("forgot", "u-1")]
-    assert told.reads["erasure"] == 1
+    assert told.reads["erasure", "applied"] == 1
 
 
 def test_an_erasure_is_undone(desk: Desk) -> None:
@@ -398,7 +433,7 @@ def test_answers_from_before_an_erasure_do_not_bring_the_user_back(desk: Desk, t
     before = tables(desk, "u-1")
     confirm(interactions.handle([answer(0), answer(1)], desk))
     assert tables(desk, "u-1") == before
-    assert told.repeats == 2
+    assert _total(told, "repeated") == 2
 
 
 def test_a_request_is_answered_and_changes_nothing(desk: Desk, told: Counting) -> None:
@@ -415,7 +450,7 @@ def test_a_request_is_answered_and_changes_nothing(desk: Desk, told: Counting) -
     work.undo()
     assert tables(desk, "u-1", "u-2") == before
     confirm(work)
-    assert told.reads["prediction_request"] == 2
+    assert told.reads["prediction_request", "applied"] == 2
     assert told.predictions["reply"] == 2
 
 

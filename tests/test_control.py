@@ -3,13 +3,15 @@
 import re
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from schemas import ModelRefused, ModelRollout, ModelSwapped, Release
 from stream.agents.control import Followed, read_allowed_risk
+from stream.errors import StoreError
 from stream.models.artifacts import MODEL
 from stream.models.risk import RISK, LogisticRisk
 from stream.models.store import Store
@@ -117,6 +119,52 @@ def test_a_spoilt_artifact_is_kept_out_and_told(world: World, monkeypatch: pytes
     clock[0] += 10
     assert world.followed.settle()
     assert world.plays()[0] == (2, "champion")
+
+
+def test_who_starts_without_what_is_announced_is_bereft(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the start, until it loads; a model that is refused later leaves nobody so, for the old one serves."""
+    clock, bereft = [100.0], [world.followed.is_bereft]
+    monkeypatch.setattr("stream.agents.control.time.monotonic", lambda: clock[0])
+    one, two = make_risk_release(world.store, 1), make_risk_release(world.store, 2)
+    world.damage(one)
+    world.announce(one)
+    bereft.append(world.followed.is_bereft)
+    world.damage(one)
+    clock[0] += 10
+    world.followed.settle()
+    bereft.append(world.followed.is_bereft)
+    world.damage(two)
+    world.announce(two)
+    bereft.append(world.followed.is_bereft)
+    assert bereft == [True, True, False, False]
+
+
+def test_who_starts_with_nothing_announced_is_not_bereft(world: World) -> None:
+    """The fallback is what should serve, and goes on to when the first model is refused."""
+    world.followed.settle()
+    assert not world.followed.is_bereft
+    one = make_risk_release(world.store, 1)
+    world.damage(one)
+    world.announce(one)
+    assert not world.followed.is_bereft
+
+
+def test_a_store_that_cannot_be_read_is_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time; a spoilt artifact is no failure of the store."""
+    release = make_risk_release(world.store, 1)
+    world.damage(release)
+    world.announce(release)
+    failures = partial(world.metrics.registry.get_sample_value, "stream_failures_total", {"part": "store"})
+    assert failures() == 0
+
+    def away(*_: object, **__: object) -> NoReturn:
+        raise StoreError("the store is away")
+
+    monkeypatch.setattr("stream.agents.control.load_risk", away)
+    world.announce(release)
+    world.announce(release)
+    assert failures() == 2
+    assert world.metrics.registry.get_sample_value("stream_models_refused_total", {"name": RISK}) == 1
 
 
 def test_a_spoilt_challenger_does_not_keep_the_champion_out(world: World) -> None:

@@ -110,7 +110,7 @@ def test_a_record_that_is_not_where_its_user_is(changes: dict[str, Any], reason:
     """A wrong key, or another partition than the key's, is a dead letter that says how to mend the producer."""
     accepted, (dead,) = take(record(value(), **changes))
     assert accepted == []
-    assert dead.reason == reason
+    assert (dead.reason, dead.type) == (reason, "quiz_complete")
     assert told in dead.detail
 
 
@@ -221,6 +221,7 @@ def test_an_event_of_the_future_is_a_dead_letter() -> None:
     present, dead = of_the_present(accepted, limits)
     assert [each.record.offset for each in present] == [0, 1, 4, 5]
     assert [(each.record.offset, each.reason) for each in dead] == [(2, "from_the_future"), (3, "from_the_future")]
+    assert {each.type for each in dead} == {"quiz_complete"}
     assert dead[0].detail == (
         "timestamp: expected at most 24 hours after the record's, 2026-01-30T09:29:59+00:00, found "
         "2026-01-31T09:30:00+00:00; check the sender's year and clock (STREAM_FUTURE_HOURS)"

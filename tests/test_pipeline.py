@@ -546,12 +546,17 @@ def test_numbers_that_are_not_finite_are_answered_by_the_fallback() -> None:
 def test_the_fallbacks_word_is_kept_beside_the_models() -> None:
     """An example carries what both said, and live quality gets both."""
     outcome = Core(networks.random_dkt()).feed(placed(answers(4)))
-    for example, p, p_fallback in zip(examples(outcome.messages), outcome.p_correct, outcome.p_fallback, strict=True):
-        assert example.p_before == pytest.approx(p, abs=1e-6)
-        assert example.p_before_fallback == pytest.approx(p_fallback, abs=1e-6)
+    for example, observed in zip(examples(outcome.messages), outcome.observed, strict=True):
+        assert example.p_before == pytest.approx(observed["serving_p"], abs=1e-6)
+        assert example.median_before == pytest.approx(observed["serving_median_s"], rel=1e-5)
+        assert example.p_before_fallback == pytest.approx(observed["fallback_p"], abs=1e-6)
+        assert example.median_before_fallback == pytest.approx(observed["fallback_median_s"], rel=1e-5)
+        assert example.response_time_seconds == pytest.approx(observed["seconds"])
         assert example.p_before != example.p_before_fallback
         assert example.state_format == "lstm-test-1"
-    assert outcome.correct.tolist() == [True] * 4
+    assert outcome.observed["correct"].tolist() == [True] * 4
+    assert outcome.observed["serving_version"].tolist() == [1] * 4
+    assert np.isnan(outcome.observed["challenger_p"]).all()
 
 
 def test_states_of_another_lineage_are_rebuilt_once() -> None:

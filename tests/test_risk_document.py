@@ -8,9 +8,9 @@ import pytest
 from schemas import TOPICS, InvalidEvent, decode_academic
 from schemas.predictions import RISK_LIMITS
 from stream.models.weekly import FEATURES
-from stream.reference import README
+from stream.reference import ROOT
 
-DOCUMENT = (README.parent / "docs" / "risk.md").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "docs" / "risk.md").read_text(encoding="utf-8")
 BASE = {"user_id": "u", "timestamp": "2026-03-02T08:00:00Z"}
 
 

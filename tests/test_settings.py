@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from stream.models import weekly
 from stream.settings import Settings, is_sensitive
 from stream.state import academic
+from stream.transport import topics
 
 
 @pytest.mark.parametrize(
@@ -76,3 +77,28 @@ def test_names_of_ours_are_refused(setting: str, name: str) -> None:
     """A field of the context under such a name would be taken for what every enrolment has."""
     sentence = refusal(**{setting: f"age,{name}"}, risk_sensitive=True)
     assert f"STREAM_{setting.upper()}: expected fields of an enrolment's context, found {name}, " in sentence
+
+
+@pytest.mark.parametrize("table", topics.TABLES)
+@pytest.mark.parametrize("group", ["learnerstream", "school.a"])
+def test_our_own_changelogs_are_no_sources(group: str, table: str) -> None:
+    """What a worker writes there would come back to it; another group's are others'."""
+    name = topics.changelog(Settings(group=group), table)
+    sentence = refusal(sources=f"lms.xapi=xapi,{name}=auto", group=group)
+    assert f"STREAM_SOURCES: expected topics of other systems, found {name}, which the worker itself" in sentence
+    assert Settings(sources=name, group="others").source_formats == {name: "auto"}
+
+
+@pytest.mark.parametrize("name", ["interactions", "x.interactions"])
+def test_topics_named_like_ours_are_no_sources(name: str) -> None:
+    """With a prefix or without: metrics and health tell of our own by the catalog's names."""
+    sentence = refusal(sources=f"{name}=auto", topic_prefix="x.")
+    assert f"STREAM_SOURCES: expected topics of other systems, found {name}, which the worker itself" in sentence
+
+
+def test_a_key_ends_before_its_newline() -> None:
+    """As a file that it was read from ends in one; other spaces are its own."""
+    for key in (Settings(pseudonym_key=" secret \r\n").pseudonym_key, Settings(pseudonym_key=" secret ").pseudonym_key):
+        assert key is not None
+        assert key.get_secret_value() == " secret "
+    assert "found an empty text" in refusal(pseudonym_key=" \n")

@@ -70,8 +70,11 @@ def test_a_shadow_is_measured_and_not_heard() -> None:
     assert {e.unheard.model.variant for e in heard if e.unheard} == {"challenger"}
     assert all(e.model.version == 1 for e in heard)
     assert any(e.unheard and e.unheard.p_before != e.p_before for e in heard)
-    p_challenger = np.concatenate([outcome.p_challenger for outcome in watched])
-    assert p_challenger == pytest.approx([e.unheard.p_before for e in heard if e.unheard], abs=1e-6)
+    observed = np.concatenate([outcome.observed for outcome in watched])
+    assert observed["challenger_p"] == pytest.approx([e.unheard.p_before for e in heard if e.unheard], abs=1e-6)
+    medians = [e.unheard.median_before for e in heard if e.unheard]
+    assert observed["challenger_median_s"] == pytest.approx(medians, rel=1e-5)
+    assert {(row["serving_version"], row["challenger_version"]) for row in observed} == {(1, 7)}
 
 
 def test_the_challenger_says_what_it_would_say_as_champion() -> None:
@@ -106,6 +109,12 @@ def test_a_share_of_the_users_is_served_by_the_challenger() -> None:
         assert example.unheard is not None
         both[example.unheard.model.version] = example.unheard.p_before
         assert both == {7: by_new.p_before, 1: by_old.p_before}
+    observed = np.concatenate([outcome.observed for outcome in shared])
+    for row, example in zip(observed, said(shared), strict=True):
+        assert row["serving_version"] == example.model.version
+        assert row["serving_p"] == pytest.approx(example.p_before, abs=1e-6)
+        heard = example.p_before if example.user_id in served else example.unheard and example.unheard.p_before
+        assert row["challenger_p"] == pytest.approx(heard, abs=1e-6)
 
 
 def test_the_share_is_of_users_and_stable() -> None:
@@ -165,7 +174,7 @@ def test_a_challenger_that_fails_harms_nothing() -> None:
     failing = FailingPredictor(challenger())
     alone, tried = fed(Core(networks.random_dkt())), fed(Core(networks.random_dkt(), challenger=failing, share=0.5))
     for without, beside in zip(alone, tried, strict=True):
-        assert beside.unchallenged == len(beside.correct)
+        assert beside.unchallenged == len(beside.observed)
         assert beside.fell_back == 0
         assert [p.targets for p in correctness(without.messages)] == [p.targets for p in correctness(beside.messages)]
     assert all(example.unheard is None for example in said(tried))
@@ -226,7 +235,7 @@ def test_whom_the_budget_does_not_reach_hears_nothing_of_the_challenger() -> Non
     tried.models.names.restore(0, tried.names)
     outcome = tried.feed(placed([interaction(f"u-{i}", at_s=2_000) for i in range(4)], first=100))
     assert [e.unheard is not None for e in examples(outcome.messages)] == [True, True, False, False]
-    assert np.isnan(outcome.p_challenger).tolist() == [False, False, True, True]
+    assert np.isnan(outcome.observed["challenger_p"]).tolist() == [False, False, True, True]
     assert tried.beside is not None
     assert tried.beside.gather([b"u-3"])["answers"][0] == NOWHERE
 

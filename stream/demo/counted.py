@@ -30,3 +30,6 @@ class Counted(NamedTuple):
 ANSWERS: Final = Counted("answers", is_answer)
 ACADEMICS: Final = Counted("academic events", is_academic)
 """Where there are no answers."""
+
+ANY: Final = Counted("events", lambda _topic, _event: True)
+"""Where both come, as platforms send them."""

@@ -7,6 +7,7 @@ A broker in this process, worker and trainer as processes of their own, a source
 import ctypes
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -15,28 +16,29 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import webbrowser
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TextIO
 
 from confluent_kafka import Consumer, TopicPartition
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from stream.demo.answers import as_interactions, read_answers
 from stream.demo.broker import PARTITIONS, EmbeddedBroker
 from stream.demo.counted import ACADEMICS, ANSWERS, Counted
-from stream.demo.oulad import is_oulad, read_oulad
-from stream.demo.simulator import simulate
-from stream.demo.source import Event, Pace, feed
+from stream.demo.ending import end_by_signals, end_undisturbed
+from stream.demo.ours import Ours
+from stream.demo.source import Pace, Sending, feed
+from stream.demo.sources import FOREIGN_TOPIC, Source, source_of
 from stream.demo.tally import Tally
 from stream.demo.view import render
 from stream.errors import StreamError, UserError
-from stream.settings import Settings
+from stream.page import address_of
+from stream.settings import PSEUDONYM_SECRETS, SECRETS, Settings
 from stream.transport.clients import consumer_config
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.topics import wanted
@@ -49,18 +51,23 @@ WATCHED = (
     "model-events",
     "dead-letters",
 )
-DEFAULT_ANSWERS = 20_000
 IN_FLIGHT = 400
 """Answers, and academic events, that may be on their way: far below what the embedded broker keeps of a partition."""
 
 UNREAD = 8_000
 """Events that the worker may have yet to commit, for the same reason: views are answered by no prediction."""
 
+FOREIGN_BYTES = 1_500_000
+"""Of foreign messages that may be sent until all before are answered, for the same reason: some come to nothing."""
+
 TRAINER_LAG = 2_000
 """Examples that the trainer may be behind, for the same reason."""
 
 LEAST_BACKLOG, UPDATES = 1_000, 20
 """Answers that may come by while an update runs, or a share of all: so a slow machine learns as often as a fast one."""
+
+PAGE_PORT = 6068
+"""Of the live page, if nothing else is asked for."""
 
 _STALL_S = 120.0
 _START_S = 60.0
@@ -75,21 +82,37 @@ class DemoOptions:
 
     Attributes:
         source: `simulate`, a file of past answers, or a folder of OULAD.
+        format_: Of the file, `auto` to recognise it.
         events: Answers to send, None for the default; of a folder academic events, for it holds no answers.
         rate: Events a second at most, None for no limit but back-pressure.
         headless: No live view.
         report: Where the figures go.
         port: Of the worker's `/metrics`; 0 for none.
+        page_port: Of the live page; 0 for none, None for the usual one, but none if headless.
+        stay: Go on after the end, until Ctrl-C; on a terminal it does so without being told, unless headless.
         seed: Of the simulated learners.
     """
 
     source: str
+    format_: str
     events: int | None
     rate: float | None
     headless: bool
     report: Path | None
     port: int
+    page_port: int | None
+    stay: bool
     seed: int
+
+    @property
+    def served_at(self) -> int:
+        """Port of the live page, 0 for none."""
+        return self.page_port if self.page_port is not None else 0 if self.headless else PAGE_PORT
+
+    @property
+    def stays(self) -> bool:
+        """Whether the demo goes on after its end."""
+        return self.stay or (not self.headless and sys.stdout.isatty() and sys.stderr.isatty())
 
 
 class DemoFailed(StreamError):
@@ -104,68 +127,37 @@ def run_demo(options: DemoOptions, settings: Settings) -> int:
         UserError: If the source cannot be read, or the port or the report's folder cannot be used.
         DemoFailed: If a process died or predictions are missing.
     """
-    source = _source(options)
+    source = source_of(options.source, options.format_, options.events, options.seed, settings)
     _check_report(options.report)
-    _check_port(settings.metrics_host, options.port)
-    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    _check_port(settings.metrics_host, options.port, "--port")
+    _check_port(settings.page_host, options.served_at, "--page-port")
+    if source.told:
+        _say(source.told)
+    end_by_signals()
     folder = Path(tempfile.mkdtemp(prefix="learnerstream-demo-"))
+    is_told = False
     try:
-        report = _Demo(options, settings, folder, source).run()
+        with _Demo(options, settings, folder, source) as demo:
+            report = demo.run()
+            if options.report is not None:
+                _write(options.report, report)
+            _say(_summary(report, source.counted), sys.stdout)
+            is_told = True
+            if options.stays:
+                demo.stay()
     except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)  # noqa: T201 (the last word of a command)
+        if is_told:
+            return 0
+        _say("stopped; nothing was written")
         return 130
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if options.report is not None:
-        _write(options.report, report)
-    print(_summary(report, source.counted))  # noqa: T201 (what the command is for)
     return 0
 
 
-def _as_ctrl_c(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """
-    What is sent.
-
-    Attributes:
-        events: In their order.
-        total: How many of them count.
-        counted: What counts.
-    """
-
-    events: Iterable[Event]
-    total: int
-    counted: Counted
-
-
-def _source(options: DemoOptions) -> _Source:
-    if options.source == "simulate":
-        total = options.events or DEFAULT_ANSWERS
-        return _Source(simulate(options.seed, answers=total), total, ANSWERS)
-    path = Path(options.source)
-    if not path.exists():
-        raise UserError(
-            f"--source: expected `simulate`, a file of past answers or a folder of OULAD, found nothing at {path}"
-        )
-    events: Iterable[Event]
-    if path.is_dir():
-        if not is_oulad(path):
-            raise UserError(f"--source: expected a folder of OULAD, with its table studentInfo, found none in {path}")
-        oulad = read_oulad(path)
-        there, counted = len(oulad.happened), ACADEMICS
-        events = (("academics", oulad.event(happened)) for happened in oulad.happened)
-    else:
-        answers = read_answers(path)
-        there, counted = len(answers.answers), ANSWERS
-        events = (("interactions", event) for event in as_interactions(answers))
-    if options.events is not None and options.events > there:
-        raise UserError(f"--events: expected at most {there}, the {counted.name} in {path}, found {options.events}")
-    total = options.events or there
-    return _Source(islice(events, total), total, counted)
+def _say(words: str, to: TextIO | None = None) -> None:
+    """Tell whoever runs the command, at once though it may be read by a pipe."""
+    print(words, file=to or sys.stderr, flush=True)
 
 
 def _check_report(report: Path | None) -> None:
@@ -173,7 +165,7 @@ def _check_report(report: Path | None) -> None:
         raise UserError(f"--report: expected a folder that can be written to, found {report.absolute().parent}")
 
 
-def _check_port(host: str, port: int) -> None:
+def _check_port(host: str, port: int, option: str) -> None:
     if port == 0:
         return
     with socket.socket() as probe:
@@ -182,14 +174,14 @@ def _check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise UserError(
-                f"port {port} on {host} cannot be used ({error.strerror}): choose another by --port"
+                f"port {port} on {host} cannot be used ({error.strerror}): choose another by {option}"
             ) from error
 
 
 class _Demo:
     """One run."""
 
-    def __init__(self, options: DemoOptions, settings: Settings, folder: Path, source: _Source) -> None:
+    def __init__(self, options: DemoOptions, settings: Settings, folder: Path, source: Source) -> None:
         self._options = options
         self._broker = EmbeddedBroker()
         self._source = source
@@ -201,6 +193,11 @@ class _Demo:
                 "topic_prefix": "",
                 "partitions": PARTITIONS,
                 "topics": "trust",
+                "sources": self._source.sources,
+                "commit_interval_s": 0.2,
+                # What the tally reads.
+                "cloudevents": "binary",
+                "risk_statements": False,
                 "security_protocol": "PLAINTEXT",
                 "ssl_ca_file": None,
                 "ssl_cert_file": None,
@@ -210,6 +207,7 @@ class _Demo:
                 "risk_examples": folder / "risk-examples.sqlite",
                 "redis_url": None,
                 "worker_metrics_port": options.port,
+                "page_port": options.served_at or PAGE_PORT,
                 "trainer_metrics_port": 0,
                 "trainer_backlog": max(LEAST_BACKLOG, source.total // UPDATES),
                 "publish_items_every_s": 0.5,
@@ -221,52 +219,111 @@ class _Demo:
                 "log_level": "info",
             }
         )
-        self._broker.make([topic.name for topic in wanted(self._settings)])
-        self._tally = Tally()
+        self._broker.make([topic.name for topic in wanted(self._settings)] + list(self._settings.source_formats))
+        self._tally = Tally(Ours(self._settings.source_formats))
         self._seen: dict[tuple[str, int], int] = {}
-        self._read = self._learned = 0
+        self._read = self._learned = self._foreign_bytes = 0
         self._holding = False
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._page: subprocess.Popen[bytes] | None = None
+        self._watcher = threading.Thread(target=self._guard, args=(self._watch,), name="watcher", daemon=True)
         self._askers: dict[str, Consumer] = {}
 
-    def run(self) -> dict[str, Any]:
-        """Run to the end, and return the report."""
-        watcher = threading.Thread(target=self._guard, args=(self._watch,), name="watcher", daemon=True)
-        source = threading.Thread(target=self._guard, args=(self._feed,), name="source", daemon=True)
-        try:
-            self._children = {name: self._start(name) for name in ("worker", "trainer")}
-            watcher.start()
-            with Console(stderr=True).status("starting broker, worker and trainer ..."):
-                self._await_start()
-            started = time.monotonic()
-            source.start()
-            with self._showing(started) as show:
-                self._await_end(source, show)
-            seconds = time.monotonic() - started
-        finally:
-            # A second Ctrl-C must not leave processes behind.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            self._stopping.set()
-            self._stop()
-            watcher.join(timeout=2)
-        report = self._tally.report(seconds, self._committed_events())
+    def __enter__(self) -> Self:
+        """Return the demo, of which nothing runs yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End all that runs."""
+        # A second Ctrl-C, or the terminal's going, must not leave processes behind.
+        end_undisturbed()
+        self._stopping.set()
+        self._stop()
+        if self._watcher.is_alive():
+            self._watcher.join(timeout=2)
         for asker in self._askers.values():
             asker.close()
+
+    def run(self) -> dict[str, Any]:
+        """Run until all is predicted, and return the report; worker, trainer and page still run."""
+        source = threading.Thread(target=self._guard, args=(self._feed,), name="source", daemon=True)
+        self._children = {name: self._start(name) for name in ("worker", "trainer")}
+        if self._options.served_at:
+            self._page = self._start("page", *self._of_page)
+        self._watcher.start()
+        with Console(stderr=True).status("starting broker, worker and trainer ..."):
+            self._await_start()
+        self._show_where()
+        started = time.monotonic()
+        source.start()
+        with self._showing(started) as show:
+            self._await_end(source, show)
+        seconds = time.monotonic() - started
+        report = self._tally.report(seconds, min(self._committed_events(), self._tally.events_sent))
         self._check(report)
         return report
 
-    def _start(self, command: str) -> subprocess.Popen[bytes]:
+    def stay(self) -> None:
+        """Have all go on until Ctrl-C: to be looked at, and to be tried."""
+        for line in self._where():
+            _say(line)
+        _say(f"{'worker and trainer' if self._page is None else 'worker, trainer and page'} go on; Ctrl-C ends them")
+        while True:
+            time.sleep(0.2)
+            self._check_children()
+
+    def _show_where(self) -> None:
+        """Say where the demo is to be seen and reached, and open the page if somebody sits before a screen."""
+        for line in self._where():
+            _say(line)
+        if self._page is not None and not self._options.headless and sys.stderr.isatty() and _has_display():
+            webbrowser.open(self._address)
+
+    def _where(self) -> list[str]:
+        """Return where the demo is to be seen, and, where there is time for that, how to reach its broker."""
+        lines = []
+        if self._page is not None:
+            lines.append(f"live page: {self._address}")
+        if self._options.stays:
+            reached = {
+                "STREAM_BROKER": self._settings.broker,
+                "STREAM_GROUP": self._settings.group,
+                "STREAM_PARTITIONS": str(PARTITIONS),
+                "STREAM_TOPICS": self._settings.topics,
+                "STREAM_MODEL_STORE": self._settings.model_store,
+                "STREAM_WORKER_METRICS_PORT": str(self._options.port),
+            }
+            if self._page is not None:
+                reached["STREAM_PAGE_PORT"] = str(self._options.served_at)
+            variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in reached.items())
+            lines.append(f"another terminal: export {variables}")
+        return lines
+
+    @property
+    def _address(self) -> str:
+        return address_of(self._settings.page_host, self._options.served_at)
+
+    @property
+    def _of_page(self) -> tuple[str, ...]:
+        """Options that tell the page what it looks at."""
+        return "--from-start", "--total", str(self._source.total), "--counted", self._source.counted.name
+
+    def _start(self, command: str, *options: str) -> subprocess.Popen[bytes]:
         """Start a command of ours with the demo's settings; its log goes to a file."""
         # The caller's own settings must not reach through, neither those of the demo nor secrets.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAM_")}
-        values = self._settings.model_dump(exclude_none=True, exclude={"sasl_username", "sasl_password", "redis_url"})
+        values = self._settings.model_dump(exclude_none=True, exclude={"sasl_username", *SECRETS})
         environment["TMPDIR"] = str(self._folder)
         environment |= {f"STREAM_{name.upper()}": str(value) for name, value in values.items()}
+        for name in PSEUDONYM_SECRETS:
+            secret = getattr(self._settings, name)
+            if secret is not None:
+                environment[f"STREAM_{name.upper()}"] = secret.get_secret_value()
         with (self._folder / f"{command}.log").open("wb") as log:
             return subprocess.Popen(  # noqa: S603 (our own command)
-                [sys.executable, "-m", "stream.cli", command],
+                [sys.executable, "-m", "stream.cli", command, *options],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -340,11 +397,14 @@ class _Demo:
     def _feed(self) -> None:
         outbox = KafkaOutbox(self._settings)
 
-        def note(topic: str, event: Mapping[str, Any]) -> None:
-            self._tally.sent(topic, event, time.monotonic())
+        def note(message: Sending) -> None:
+            self._foreign_bytes += len(message.value) if message.topic == FOREIGN_TOPIC else 0
+            self._tally.faulty_sent += message.is_faulty
+            for topic, event in message.events:
+                self._tally.sent(topic, event, time.monotonic())
 
         try:
-            feed(outbox, self._settings, self._source.events, Pace(self._options.rate), self._may_send, note)
+            feed(outbox, self._settings, self._source.messages, Pace(self._options.rate), self._may_send, note)
         finally:
             # Before the broker goes, of which it would complain.
             outbox.close()
@@ -359,11 +419,14 @@ class _Demo:
         if self._stopping.is_set():
             raise KeyboardInterrupt
         tally = self._tally
+        if tally.done >= tally.due and self._read >= tally.events_sent:
+            self._foreign_bytes = 0
         waiting = (
             (tally.answers_sent - tally.answered, IN_FLIGHT),
             (tally.academics_sent - tally.scored, IN_FLIGHT),
             (tally.events_sent - self._read, UNREAD),
             (tally.examples - self._learned, TRAINER_LAG),
+            (self._foreign_bytes, FOREIGN_BYTES),
         )
         self._holding = any(count >= (most // 2 if self._holding else most) for count, most in waiting)
         return not self._holding
@@ -390,7 +453,8 @@ class _Demo:
     def _expect(self, topic: str, partition: int, offset: int) -> None:
         """Notice a gap: the embedded broker drops old records without a word."""
         expected = self._seen.get((topic, partition), 0)
-        if offset != expected:
+        # Ingest writes dead letters in transactions, whose markers take up offsets; how many must come is known.
+        if offset != expected and topic != "dead-letters":
             raise DemoFailed(f"topic {topic} partition {partition}: expected offset {expected}, found {offset}")
         self._seen[topic, partition] = offset + 1
 
@@ -411,6 +475,11 @@ class _Demo:
             status = child.poll()
             if status is not None:
                 raise DemoFailed(f"the {name} ended with status {status}:\n" + self._last_words(name))
+        if self._page is not None and self._page.poll() is not None:
+            # It only looks on: what is predicted is as good without it.
+            _say(f"the live page ended with status {self._page.returncode}, the demo goes on without it:\n"
+                 + self._last_words("page"))  # fmt: skip
+            self._page = None
 
     def _log(self, name: str) -> list[str]:
         return (self._folder / f"{name}.log").read_text("utf-8", "replace").splitlines()
@@ -419,11 +488,12 @@ class _Demo:
         return "".join(f"  {name}: {line}\n" for line in self._log(name)[-15:])
 
     def _stop(self) -> None:
-        """End worker and trainer: politely, then not."""
-        for child in self._children.values():
+        """End worker, trainer and page: politely, then not."""
+        children = [*self._children.values(), *([] if self._page is None else [self._page])]
+        for child in children:
             child.terminate()
         end = time.monotonic() + _STOP_S
-        for child in self._children.values():
+        for child in children:
             try:
                 child.wait(max(0.0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
@@ -445,10 +515,18 @@ class _Demo:
         ]
         if report["distinct_prediction_ids"] != sum(counts.values()):
             problems.append(f"{report['distinct_prediction_ids']} distinct ids of {sum(counts.values())} predictions")
-        if self._tally.dead:
-            problems.append(f"{self._tally.dead} dead letters, the first because {self._tally.first_dead}")
+        if self._tally.dead != self._tally.faulty_sent:
+            problems.append(
+                f"{self._tally.dead} dead letters where {self._tally.faulty_sent} were due, the first because "
+                f"{self._tally.first_dead}"
+            )
         if problems:
             raise DemoFailed("expected each event predicted once, found " + ", ".join(problems))
+
+
+def _has_display() -> bool:
+    """Return whether a browser would be seen: not on a server's console."""
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 _Show = Callable[[Tally], object]

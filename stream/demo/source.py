@@ -1,9 +1,9 @@
 """Events to the broker, at a pace: what `simulate`, `replay` and the demo send."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from rich.console import Console
@@ -18,6 +18,34 @@ Event = tuple[str, Mapping[str, Any]]
 """The catalog's name of a topic, and an event."""
 
 _FLUSH_EVERY = 500
+
+
+class Sending(NamedTuple):
+    """
+    One message on its way.
+
+    Attributes:
+        topic: The catalog's name, or a foreign topic's.
+        key: Raw, None where a foreign message has none.
+        value: Raw.
+        events: Of ours: itself, or what it becomes.
+        is_faulty: Whether it becomes a dead letter.
+        partition: None for the key's.
+        headers: Names and raw values.
+    """
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    events: Sequence[Event]
+    is_faulty: bool = False
+    partition: int | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def sending(topic: str, event: Mapping[str, Any]) -> Sending:
+    """Return an event of ours on its way, under its user's key."""
+    return Sending(topic, str(event["user_id"]).encode(), orjson.dumps(event), [(topic, event)])
 
 
 class Pace:
@@ -36,12 +64,12 @@ class Pace:
         self._first_at: float | None = None
         self._sent = 0
 
-    def wait_s(self, event: Mapping[str, Any]) -> float:
-        """Return how long to wait before this event, in seconds, 0 or less for not at all."""
+    def wait_s(self, event: Mapping[str, Any] | None = None) -> float:
+        """Return how long to wait before this event, in seconds, 0 or less for not at all; `speed` needs its moment."""
         due = 0.0
         if self._rate is not None:
             due = self._sent / self._rate
-        if self._speed is not None:
+        if self._speed is not None and event is not None:
             at = datetime.fromisoformat(event["timestamp"]).timestamp()
             self._first_at = at if self._first_at is None else self._first_at
             due = max(due, (at - self._first_at) / self._speed)
@@ -58,7 +86,7 @@ def produce(
     counted: Counted = ANSWERS,
 ) -> None:
     """
-    Send events until they end or Ctrl-C, with a progress bar on a terminal.
+    Send events until they end or Ctrl-C, and wait until the broker has them, with a progress bar on a terminal.
 
     Args:
         settings: Broker and topics.
@@ -103,10 +131,10 @@ def send(outbox: KafkaOutbox, topic: str, event: Mapping[str, Any]) -> None:
 def feed(
     outbox: KafkaOutbox,
     settings: Settings,
-    events: Iterable[Event],
+    messages: Iterable[Sending],
     pace: Pace,
     may_send: Callable[[], bool],
-    sent: Callable[[str, Mapping[str, Any]], None],
+    sent: Callable[[Sending], None],
 ) -> None:
     """
     Send events with back-pressure.
@@ -114,21 +142,23 @@ def feed(
     Args:
         outbox: Takes them.
         settings: Topics.
-        events: What to send.
+        messages: What to send.
         pace: The highest rate.
-        may_send: Asked before each event; false makes it wait.
-        sent: Told of each event, just before it goes.
+        may_send: Asked before each message; false makes it wait.
+        sent: Told of each message, just before it goes.
     """
-    for number, (topic, event) in enumerate(events):
-        wait_s = pace.wait_s(event)
+    for number, message in enumerate(messages):
+        wait_s = pace.wait_s()
         if wait_s > 0:
             time.sleep(wait_s)
         if not may_send():
             outbox.flush_now()
             while not may_send():
                 time.sleep(0.005)
-        sent(topic, event)
-        send(outbox, settings.topic(topic), event)
+        sent(message)
+        topic = settings.topic(message.topic)
+        headers = list(message.headers)
+        outbox.send(topic, key=message.key, value=message.value, headers=headers, partition=message.partition)
         if number % 100 == 0:
             outbox.flush_now()
     outbox.flush_now()

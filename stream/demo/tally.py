@@ -15,6 +15,7 @@ import orjson
 
 from schemas.predictions import RiskCategory
 from stream.demo.counted import ANSWERS, Counted, is_academic, is_answer
+from stream.demo.ours import Ours
 from stream.models.dkt import KNOWLEDGE
 from stream.models.quality import auc, log_losses
 from stream.models.risk import RISK
@@ -84,9 +85,13 @@ class Change:
 class Tally:
     """Counts and outcomes, filled by `sent` and `saw`; one of the two kinds of events may not come at all."""
 
+    ours: Ours | None = None
+    """Whose messages count; without it, all do."""
     answers_sent: int = 0
     academics_sent: int = 0
     events_sent: int = 0
+    faulty_sent: int = 0
+    """Foreign messages in which something is wrong: each becomes a dead letter."""
     dead: int = 0
     first_dead: str = ""
     """What was wrong with the first of them."""
@@ -97,6 +102,7 @@ class Tally:
     risk_latencies_s: list[float] = field(default_factory=list)
     """Of academic events, from sent to their risk prediction."""
     examples: int = 0
+    """Whosever they are: what the trainer has to read."""
     outcomes: list[tuple[bool, float, float, int]] = field(default_factory=list)
     """Of each answer: correct, what was said, what the fallback said, the version that said it."""
     swaps: Counter[str] = field(default_factory=Counter)
@@ -121,6 +127,8 @@ class Tally:
     def sent(self, topic: str, event: Mapping[str, Any], at: float) -> None:
         """Take note of an event that is about to be sent, at a monotonic time in seconds."""
         self.events_sent += 1
+        if self.ours is not None:
+            self.ours.sent(event)
         if is_answer(topic, event):
             self.answers_sent += 1
             self._sent_at[event["event_id"]] = at
@@ -131,12 +139,14 @@ class Tally:
 
     def saw(self, topic: str, value: bytes, at: float) -> None:
         """Take note of a message, `topic` by the catalog's name, at a monotonic time in seconds."""
+        message = orjson.loads(value)
+        self.examples += topic == "training-examples"
+        if self.ours is not None and not self.ours.has(topic, message):
+            return
         if topic == "dead-letters":
             self.dead += 1
-            self.first_dead = self.first_dead or orjson.loads(value)["detail"]
-            return
-        message = orjson.loads(value)
-        if topic == "training-examples":
+            self.first_dead = self.first_dead or message["detail"]
+        elif topic == "training-examples":
             self._saw_example(message)
         elif topic == "model-events":
             self._saw_model_event(message)
@@ -181,7 +191,6 @@ class Tally:
             self.changes.append(Change(user_id, before, now, message["reason"], factors))
 
     def _saw_example(self, message: Mapping[str, Any]) -> None:
-        self.examples += 1
         # Corrections and what the risk model learns from come on the same topic.
         if message.get("type", "answer") != "answer" or message["event_id"] in self._event_ids:
             return
@@ -228,8 +237,8 @@ class Tally:
 
     @property
     def due(self) -> int:
-        """Answers and academic events that were sent: each is predicted or becomes a dead letter."""
-        return self.answers_sent + self.academics_sent
+        """Answers, academic events and faulty messages that were sent: each is predicted or becomes a dead letter."""
+        return self.answers_sent + self.academics_sent + self.faulty_sent
 
     def quality(self, first: int = 0) -> dict[str, float | int | None]:
         """Return AUC and log loss of what served and of the fallback on the answers from number `first` on."""

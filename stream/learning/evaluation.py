@@ -9,20 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from stream.demo.answers import read_answers
 from stream.errors import UserError
+from stream.files.formats import AUTO, read_answers
 from stream.learning import progressive, user_split
 from stream.learning.first import use_cores
 from stream.learning.measured import Evaluation, table, write_predictions
 from stream.learning.offline import Recipe
 from stream.learning.page import render
-from stream.learning.progress import telling
+from stream.learning.progress import remark, telling
 from stream.learning.user_split import UserSplit
 
 Protocol = Literal["user-split", "progressive"]
 
 
-def evaluate_file(
+def evaluate_file(  # noqa: PLR0913 (the options of the command)
     file: Path,
     *,
     protocol: Protocol,
@@ -32,6 +32,7 @@ def evaluate_file(
     predictions: Path | None,
     page: Path | None,
     write: Callable[[str], None],
+    format_: str = AUTO,
 ) -> None:
     """
     Evaluate a file, tell the table, and write what is asked for.
@@ -43,7 +44,8 @@ def evaluate_file(
     if page is not None and protocol == "progressive":
         raise UserError("--page shows an evaluation on users held out; leave out --page, or use --protocol user-split")
     use_cores()
-    answers = read_answers(file)
+    answers = read_answers(file, format_)
+    remark(answers.told())
     with telling("evaluating", write) as teller:
         found: Evaluation = (
             user_split.evaluate(answers, recipe=recipe, everything=everything, teller=teller)

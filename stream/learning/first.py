@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stream.demo.answers import AnswersFile, read_answers
 from stream.errors import UserError
+from stream.files.answers import AnswersFile
+from stream.files.formats import AUTO, read_answers
 from stream.learning.history import TRAINING, VALIDATION, History, prepare
 from stream.learning.offline import Fitted, Recipe, fit, runs_of
-from stream.learning.progress import telling
+from stream.learning.progress import remark, telling
 from stream.learning.publication import Publication, publish, weights_digest
 from stream.learning.search import needs_optuna, search
 from stream.learning.tracking import Run, make_folder, tracked
@@ -26,7 +27,14 @@ _HELD_OUT = 10
 
 
 def train_file(
-    file: Path, out: Path, *, recipe: Recipe, trials: int, records: Path, write: Callable[[str], None]
+    file: Path,
+    out: Path,
+    *,
+    recipe: Recipe,
+    trials: int,
+    records: Path,
+    write: Callable[[str], None],
+    format_: str = AUTO,
 ) -> dict[str, float]:
     """
     Train on a file and write the artifact; it appears whole or not at all.
@@ -38,6 +46,7 @@ def train_file(
         trials: Recipes to search through; 0 takes the one given.
         records: Folder in which each training is recorded.
         write: Takes the lines about progress where there is no terminal.
+        format_: Of the file, one of `stream.files.formats.FORMAT_NAMES`.
 
     Returns:
         Its figures on users held out, beside the fallback's.
@@ -51,7 +60,8 @@ def train_file(
         needs_optuna()
     make_folder(records)
     use_cores()
-    answers = read_answers(file)
+    answers = read_answers(file, format_)
+    remark(answers.told())
     history = History.of(answers)
     if history.users < _HELD_OUT:
         raise UserError(f"{file}: expected answers of at least {_HELD_OUT} users to learn from, found {history.users}")

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.demo.answers import AnswersFile, made_up_moment
+from stream.files.answers import AnswersFile, made_up_moment
 from stream.learning.item_statistics import Answered, ItemStatistics
 from stream.models import lnirt
 from stream.models.dkt import SKILLS

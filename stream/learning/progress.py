@@ -72,6 +72,12 @@ class _Bar:
         self._progress.advance(self._task, share)
 
 
+def remark(line: str) -> None:
+    """Write a line to standard error, for the person who looks on; nothing if it is empty."""
+    if line:
+        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(line)
+
+
 @contextmanager
 def telling(what: str, write: Callable[[str], None]) -> Iterator[Teller]:
     """

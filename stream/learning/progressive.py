@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stream.demo.answers import AnswersFile, in_replay_order
 from stream.errors import UserError
+from stream.files.answers import AnswersFile, in_replay_order
 from stream.learning.gate import Answers, Gains, Trial, budget_of, student
 from stream.learning.history import ANY_TIME, REMEMBERED, History, Wave, learn_wave, meet, remember
 from stream.learning.item_statistics import ItemStatistics

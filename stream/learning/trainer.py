@@ -37,6 +37,7 @@ from schemas import (
     parameters_key,
 )
 from stream.errors import ArtifactError, StoreError
+from stream.health import Health
 from stream.learning.buffer import Buffer
 from stream.learning.children import Children
 from stream.learning.drift import FeatureDrift, LossDrift
@@ -73,11 +74,15 @@ from stream.transport.clients import consumer_config, is_fatal
 from stream.transport.offsets import ends
 from stream.transport.outbox import KafkaOutbox
 from stream.transport.rollout import announce, current, parse, read_whole
+from stream.transport.standings import Standings
 
 log = structlog.get_logger()
 
 _BATCH = 500
 _POLL_S = 0.05
+_BEAT_S = 0.5
+"""How often it is put down where the topics stand."""
+
 _MOST_UNCOMMITTED = 100_000
 """Answers that may wait in memory for a disk that is full; then reading waits for it."""
 
@@ -212,10 +217,13 @@ class Trainer:
     @property
     def wants_more(self) -> bool:
         """Whether to go on reading: a busy trainer may be told to let its backlog wait, and a full disk makes it."""
+        return not self.lets_wait and self.buffer.uncommitted + self.risk.uncommitted < _MOST_UNCOMMITTED
+
+    @property
+    def lets_wait(self) -> bool:
+        """Whether the backlog waits on purpose, for an update to end."""
         limit, knowledge = self.settings.trainer_backlog, self.lives[KNOWLEDGE].lifecycle
-        if limit and knowledge.is_learning and self.buffer.count >= knowledge.triggers.learned + limit:
-            return False
-        return self.buffer.uncommitted + self.risk.uncommitted < _MOST_UNCOMMITTED
+        return bool(limit and knowledge.is_learning and self.buffer.count >= knowledge.triggers.learned + limit)
 
     def read(self, message: TrainingMessage, partition: int, offset: int, at: float) -> None:
         """
@@ -357,11 +365,15 @@ def run_trainer(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda got, _: stopping.append(got))
     topics.ensure(settings)
-    metrics = TrainerMetrics()
-    serve(metrics.registry, settings.metrics_host, settings.trainer_metrics_port, "STREAM_TRAINER_METRICS_PORT")
+    metrics = TrainerMetrics(Health(settings.stalled_after_s + settings.publish_items_every_s))
+    health = metrics.health
+    health.lacks("topics", "the topics have not been assigned yet")
+    health.lacks("store", "the store of models has not been reached yet")
+    serve(metrics.registry, health, settings.metrics_host, settings.trainer_metrics_port, "STREAM_TRAINER_METRICS_PORT")
     store = _reached(settings, metrics, stopping)
     if store is None:
         return
+    health.has("store")
     updates = (settings.topic("model-updates"), 0)
     end_of_updates = ends(settings, [updates])[updates]
     rollouts, published, erasures = _read_control(settings)
@@ -552,9 +564,14 @@ def _loop(settings: Settings, trainer: Trainer, stopping: list[int], end_of_upda
         updates: lambda _, value: _follow(trainer, value),
         settings.topic("model-events"): lambda _, value: trainer.happened(_EVENT.validate_json(value)),
     }
-    consumer = Consumer(consumer_config(settings, f"{settings.group}-trainer"))
+    consumer = Consumer(consumer_config(settings, f"{settings.group}-trainer") | {"enable.partition.eof": True})
+    standings = Standings(consumer, lambda topic: topic.removeprefix(settings.topic_prefix))
+    health = trainer.metrics.health
+
+    is_paused = False
 
     def assigned(_: Consumer, partitions: list[TopicPartition]) -> None:
+        nonlocal is_paused
         # Of examples the files' places count: they became durable with what was read up to there.
         committed = consumer.committed(partitions, timeout=15)
         for partition in committed:
@@ -565,37 +582,55 @@ def _loop(settings: Settings, trainer: Trainer, stopping: list[int], end_of_upda
                 # What stood there at the start has been followed; what we have announced since comes back here.
                 partition.offset = end_of_updates
         consumer.assign(committed)
+        is_paused = False  # what is assigned is read
+        standings.begin(committed)
+        health.has("topics")
 
     consumer.subscribe(list(takers), on_assign=assigned)
-    settled_at = time.monotonic()
-    is_paused = False
+    settled_at = beaten_at = time.monotonic()
     try:
         while not stopping:
-            if trainer.wants_more == is_paused:
-                of_examples = [place for place in consumer.assignment() if place.topic == examples]
-                (consumer.pause if not is_paused else consumer.resume)(of_examples)
-                is_paused = not is_paused
+            is_paused = _paced(consumer, trainer, examples, is_paused=is_paused)
             for message in consumer.consume(_BATCH, _POLL_S):
-                _take(message, trainer, takers)
+                if not standings.is_end(message):
+                    _take(message, trainer, takers)
             trainer.turn()
             if time.monotonic() - settled_at >= settings.publish_items_every_s:
-                _settle(consumer, trainer)
+                standings.commit(_settle(consumer, trainer))
                 settled_at = time.monotonic()
+            if time.monotonic() - beaten_at >= _BEAT_S:
+                health.beat("trainer", standings.now({examples} if is_paused and trainer.lets_wait else ()))
+                beaten_at = time.monotonic()
         _settle(consumer, trainer)
     finally:
         consumer.close()
 
 
-def _settle(consumer: Consumer, trainer: Trainer) -> None:
-    """Make durable what was read, and then commit the offsets, for those who watch how far behind the trainer is."""
+def _paced(consumer: Consumer, trainer: Trainer, examples: str, *, is_paused: bool) -> bool:
+    """Have examples be read, or not, as the trainer wants it now; return whether they are not."""
+    if trainer.wants_more == is_paused:
+        of_examples = [place for place in consumer.assignment() if place.topic == examples]
+        (consumer.resume if is_paused else consumer.pause)(of_examples)
+    return not trainer.wants_more
+
+
+def _settle(consumer: Consumer, trainer: Trainer) -> list[TopicPartition]:
+    """
+    Make durable what was read, and then commit the offsets, for those who watch how far behind the trainer is.
+
+    Returns:
+        What is committed; nothing if that failed.
+    """
     positions = [p for p in consumer.position(consumer.assignment()) if p.offset >= 0]
     if not trainer.settle() or not positions:
-        return
+        return []
     try:
         consumer.commit(offsets=positions, asynchronous=False)
     except KafkaException as error:
         # A rebalance or a coordinator that moves: the next turn commits what this one could not.
         log.warning("trainer.commit_failed", reason=error.args[0].str())
+        return []
+    return positions
 
 
 def _take(message: KafkaMessage, trainer: Trainer, takers: dict[str, Callable[[KafkaMessage, bytes], None]]) -> None:

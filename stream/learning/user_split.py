@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.demo.answers import AnswersFile
 from stream.errors import UserError
+from stream.files.answers import AnswersFile
 from stream.learning.history import TEST, TRAINING, VALIDATION, History, Known, prepare, walk
 from stream.learning.measured import Evaluation, figures, longest_s, versions
 from stream.learning.network import Network, export
@@ -110,7 +110,8 @@ def evaluate(file: AnswersFile, *, recipe: Recipe, everything: bool, teller: Tel
         "epochs": len(epochs),
         "versions": versions(),
     }  # fmt: skip
-    return UserSplit(report, tested, np.arange(len(history.user)), said, history, known, network, epochs)
+    in_file = np.array([answer.row for answer in file.answers])
+    return UserSplit(report, tested, in_file, said, history, known, network, epochs)
 
 
 _READING, _OTHERS = 0.2, 0.4

@@ -134,6 +134,11 @@ class Rows:
         """Return the users who have a record."""
         return iter(self._rows)
 
+    @property
+    def size_bytes(self) -> int:
+        """What the records take up in memory; rows that were freed are used again, and count."""
+        return len(self._users) * self._empty.dtype.itemsize
+
     def users(self, partition: int) -> list[bytes]:
         """Return the users of a partition."""
         rows = np.flatnonzero(self._partitions[: len(self._users)] == partition).tolist()

@@ -1,8 +1,10 @@
 """The product as it is deployed: its own commands as processes on the real broker, and a consumer of what comes out."""
 
+import re
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -82,11 +84,11 @@ class System:
         """Return the variables of one process."""
         values = self.settings.model_dump(exclude_defaults=True) | self.options
         port = self.ports.setdefault(name, free_ports(1)[0])
-        values |= {"worker_metrics_port": port, "trainer_metrics_port": port}
+        values |= {"worker_metrics_port": port, "trainer_metrics_port": port, "page_port": port}
         return {f"STREAM_{key.upper()}": text_of(value) for key, value in values.items()}
 
     def start(self, name: str, *, until: str | None = None) -> ServerProcess:
-        """Start `worker`, `worker-2` or `trainer`, and wait until it says that it runs (or says `until`)."""
+        """Start `worker`, `worker-2`, `trainer` or `page`, and wait until it says that it runs (or says `until`)."""
         command = name.split("-", maxsplit=1)[0]
         variables = [f"{key}={value}" for key, value in self.environment(name).items()]
         process = self.processes.get(name) or ServerProcess(
@@ -203,6 +205,25 @@ class System:
     def predictions(self, kind: str, count: int) -> list[Message]:
         """Return all predictions of a kind, as they came, once at least `count` different ones have."""
         return self.read(f"predictions.{kind}", until=lambda found: len({m["prediction_id"] for m in found}) >= count)
+
+    def asked(self, name: str, path: str) -> tuple[int, str]:
+        """Return the status and the text of what a process answers on its port of metrics."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}{path}", timeout=5) as page:
+                return page.status, page.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def samples(self, name: str, metric: str) -> dict[str, float]:
+        """Return the samples of one of a process's metrics, by their labels as they stand there."""
+        rows = re.findall(rf"^{metric}(?:\{{(.*)\}})? (\S+)$", self.asked(name, "/metrics")[1], re.MULTILINE)
+        return {labels: float(value) for labels, value in rows}
+
+    def is_through(self, name: str, topics: int, prefix: str = "stream") -> bool:
+        """Return whether a process knows of the partitions of so many topics, none with lag or with work to commit."""
+        lags, ages = (self.samples(name, f"{prefix}_{what}") for what in ("lag_records", "commit_age_seconds"))
+        return len(lags) == len(ages) >= topics * PARTITIONS and not any(lags.values()) and not any(ages.values())
 
     def metric(self, name: str, line: str) -> float:
         """Return a sample of a process's `/metrics`, 0 where it has none."""

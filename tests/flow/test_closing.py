@@ -37,7 +37,7 @@ def test_quiet_users_are_scored_when_a_week_is_over(system: System, guarantee: s
     system.send([answer(user, 0) for user in QUIET])
     system.predictions("correctness", len(QUIET))
     # The one before theirs, in which nobody was; it is due once both topics have been read.
-    system.await_metric("worker", "stream_closed_weeks_total", lambda weeks: weeks == 1)
+    system.await_metric("worker", "stream_week_closings_total", lambda weeks: weeks == 1)
     system.send([answer("mover", 0, timestamp=MOVED_AT)])
     begun = closings(system, 100)
     system.processes["worker"].kill()

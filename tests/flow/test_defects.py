@@ -115,7 +115,7 @@ def test_a_handler_that_raises_ends_the_worker_before_anything_is_committed(syst
 
     Here nothing of the batch is committed, the process says why and ends with status 1, and its successor predicts.
     """
-    # `_Consumer._new_offset` never looks at Faust's acknowledgements, and `engine._or_stop` ends the process. The
+    # `_Consumer._new_offset` never looks at Faust's acknowledgements, and `engine.or_stop` ends the process. The
     # override can go once Faust acknowledges after success only.
     prepare(system, "worker", POISONED)
     system.start("worker")

@@ -14,16 +14,16 @@ pytestmark = pytest.mark.timeout(180)
 
 EACH = 6
 BUFFERED = "stream_trainer_buffered_answers"
-REPEATED = "stream_repeated_events_total"
+REPEATED = 'stream_events_total{outcome="repeated",type="quiz_complete"}'
 
 
 def erase(system: System, user: str) -> None:
     """Erase a user by the command, and wait until the worker has done it."""
-    before = system.metric("worker", 'stream_events_total{type="erasure"}')
+    before = system.metric("worker", 'stream_events_total{outcome="applied",type="erasure"}')
     done = system.command("erase", user)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"asked to forget '{user}'" in done.stdout
-    system.await_metric("worker", 'stream_events_total{type="erasure"}', lambda count: count > before)
+    system.await_metric("worker", 'stream_events_total{outcome="applied",type="erasure"}', lambda count: count > before)
 
 
 def read_again(system: System, *names: str) -> None:

@@ -57,7 +57,10 @@ class Rounds:
     def answer_until_shared(self, names: tuple[str, ...]) -> None:
         """Send until each of these workers has predicted something."""
         deadline = time.monotonic() + 90
-        while not all(self._system.metric(name, 'stream_events_total{type="quiz_complete"}') > 0 for name in names):
+        while not all(
+            self._system.metric(name, 'stream_events_total{outcome="applied",type="quiz_complete"}') > 0
+            for name in names
+        ):
             assert time.monotonic() < deadline, self._system.words()
             self.send()
             self.predictions()

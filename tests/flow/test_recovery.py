@@ -15,6 +15,8 @@ from tests.flow.system import Message, System, answer, answers_before, both_guar
 
 pytestmark = pytest.mark.timeout(240)
 
+REPEATED = 'stream_events_total{outcome="repeated",type="quiz_complete"}'
+
 
 def rounds(users: int, answers: int, first: int = 0) -> list[tuple[str, Message]]:
     """Return answers of users in turn."""
@@ -51,6 +53,7 @@ def test_a_returning_users_state_is_not_the_default_after_a_restart(system: Syst
     assert len(after) == 5
 
 
+@pytest.mark.long
 @both_guarantees
 def test_kill_9_and_start_again_leaves_exact_counts(system: System, guarantee: str) -> None:
     """A worker killed three times in the middle has predicted and counted each answer once in the end."""
@@ -75,6 +78,7 @@ def test_kill_9_and_start_again_leaves_exact_counts(system: System, guarantee: s
         }
 
 
+@pytest.mark.long
 @both_guarantees
 def test_two_workers_share_the_partitions(system: System, guarantee: str) -> None:
     """Each of two workers predicts some of the users, together all, and one goes on when the other is killed."""
@@ -89,7 +93,7 @@ def test_two_workers_share_the_partitions(system: System, guarantee: str) -> Non
         system.send(rounds(users=40, answers=1, first=number))
         number += 1
         system.predictions("correctness", 40 * number)
-        line = 'stream_events_total{type="quiz_complete"}'
+        line = 'stream_events_total{outcome="applied",type="quiz_complete"}'
         shared = system.metric("worker-2", line) > 0
     system.processes["worker"].kill()
     system.send(rounds(users=40, answers=5, first=number))
@@ -112,7 +116,7 @@ def test_sigterm_finishes_the_batch_in_hand(system: System, guarantee: str) -> N
     simulated = sum(e["type"] == "quiz_complete" for _, e in islice(simulate(3), 1_500))
     found = system.predictions("correctness", simulated + 6)
     assert Counter(Counter(m["prediction_id"] for m in found).values()) == {1: simulated + 6}
-    assert system.metric("worker", "stream_repeated_events_total") == 0
+    assert system.metric("worker", REPEATED) == 0
 
 
 def test_a_resent_event_changes_nothing(system: System) -> None:
@@ -121,7 +125,7 @@ def test_a_resent_event_changes_nothing(system: System) -> None:
     system.send(rounds(users=4, answers=6))
     system.predictions("correctness", 24)
     system.send(rounds(users=4, answers=6))
-    system.await_metric("worker", "stream_repeated_events_total", lambda value: value == 24)
+    system.await_metric("worker", REPEATED, lambda value: value == 24)
     system.send(rounds(users=4, answers=1, first=6))
     assert len(system.predictions("correctness", 28)) == 28
     assert_counted_exactly(system.examples(28), users=4, answers=7)

@@ -65,7 +65,7 @@ def test_a_share_of_the_users_hears_the_challenger_and_after_promotion_everybody
         heard, other = example["model"]["version"], example["unheard"]["model"]["version"]
         assert (heard, other) == ((2, 1) if example["user_id"] in served else (1, 2))
     assert system.metric("worker", CHALLENGER) == 2
-    assert 0 < system.metric("worker", 'stream_live_logloss_nats{model="challenger"}') < 5
+    assert 0 < system.metric("worker", 'stream_live_logloss_nats{model="challenger",version="2"}') < 5
 
     announce(system, challenger)
     await_live(system, "worker", 2)

@@ -8,8 +8,8 @@ import numpy as np
 import orjson
 import pytest
 
-from stream.demo.answers import Answer, AnswersFile
 from stream.errors import BadAnswersFile, UserError
+from stream.files.answers import Answer, AnswersFile
 from stream.learning.evaluation import evaluate_file
 from stream.learning.history import TEST, History
 from stream.learning.measured import FIGURES, Evaluation, figures, table
@@ -35,7 +35,7 @@ def simulated(seed: int = 1) -> AnswersFile:
             item = int(random.integers(0, 40))
             answers.append(
                 Answer(
-                    len(answers), f"u-{user}", f"i-{item}", (f"s-{item % 8}",),
+                    1 + 2 * len(answers), f"u-{user}", f"i-{item}", (f"s-{item % 8}",),
                     bool(random.random() < sigmoid(np.array(ability - difficulty[item]))),
                     1.7e9 + 600.0 * turn, float(np.exp(random.normal(intensity[item] - speed, 0.5))),
                 )
@@ -124,7 +124,7 @@ def test_figures_of_what_is_known_by_hand() -> None:
 def test_files_that_are_written(found: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report as JSON, and each prediction with its row."""
     monkeypatch.setattr("stream.learning.user_split.evaluate", lambda *_, **__: found)
-    monkeypatch.setattr("stream.learning.evaluation.read_answers", lambda path: simulated())
+    monkeypatch.setattr("stream.learning.evaluation.read_answers", lambda path, format_: simulated())
     told: list[str] = []
     report, predictions, page = (tmp_path / name for name in ("report.json", "predictions.csv.gz", "page.html"))
     evaluate_file(
@@ -134,7 +134,7 @@ def test_files_that_are_written(found: Evaluation, tmp_path: Path, monkeypatch: 
     assert orjson.loads(report.read_bytes()) == orjson.loads(orjson.dumps(found.report))
     with gzip.open(predictions, "rt") as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["row"]) for row in rows] == found.rows.tolist()
+    assert [int(row["row"]) for row in rows] == (1 + 2 * found.rows).tolist(), "rows of the file, not of the answers"
     assert all(0 < float(r["time_p10"]) < float(r["time_p50"]) < float(r["time_p90"]) for r in rows)
     assert "(serves)" in told[-1]
     assert f"{found.report['models'][found.report['serving']]['auc']:.4f}" in page.read_text("utf-8")

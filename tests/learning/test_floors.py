@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream.demo.answers import Answer, AnswersFile
+from stream.files.answers import Answer, AnswersFile
 from stream.learning.offline import Recipe
 from stream.learning.progress import Lines
 from stream.learning.user_split import UserSplit, evaluate

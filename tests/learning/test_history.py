@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream.demo.answers import Answer, AnswersFile, as_interactions
+from stream.files.answers import Answer, AnswersFile, as_interactions
 from stream.learning.history import TEST, TRAINING, VALIDATION, History, prepare, walk
 from stream.models.features import COLUMN, COUNT
 from stream.models.items import ItemTable

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.worlds import excess
 from schemas import ItemParameters, TrainingExample
-from stream.demo.answers import Answer, AnswersFile
+from stream.files.answers import Answer, AnswersFile
 from stream.learning.history import History, learn_items
 from stream.learning.item_statistics import Answered, ItemStatistics
 from stream.models.features import COLUMN, COUNT

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream.demo.answers import Answer, AnswersFile
+from stream.files.answers import Answer, AnswersFile
 from stream.learning.groups import auc_interval, by_expected_time, by_history, by_skill, reliability, wilson
 from stream.learning.history import History
 from stream.learning.page import render

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream.demo.answers import Answer, AnswersFile, in_replay_order
 from stream.errors import UserError
+from stream.files.answers import Answer, AnswersFile, in_replay_order
 from stream.learning import progressive
 from stream.learning.evaluation import evaluate_file
 from stream.learning.gate import Decision, Gains, Trial

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from stream.demo.answers import Answer, AnswersFile
+from stream.files.answers import Answer, AnswersFile
 from stream.learning.history import TEST, TRAINING, VALIDATION, History, Known, prepare
 from stream.learning.measured import figures
 from stream.learning.references import Prediction, Reference, dkt, embeddings, stopping

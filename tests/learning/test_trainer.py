@@ -2,16 +2,19 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Message as KafkaMessage
+from confluent_kafka import TopicPartition
 
 from schemas import ItemParameters, LearnRequested, ModelRollout, Release
 from stream.errors import StoreError
+from stream.learning import trainer as trainer_module
 from stream.learning.buffer import Buffer
 from stream.learning.children import Children
 from stream.learning.drift import FeatureDrift
@@ -187,6 +190,79 @@ def test_a_disk_that_is_full_is_tried_again(trainer: Trainer, monkeypatch: pytes
     assert trainer.metrics.registry.get_sample_value("stream_trainer_failures_total", {"part": "buffer"}) == 1
     assert trainer.settle()
     assert trainer.buffer.uncommitted == 0
+
+
+def test_a_backlog_waits_on_purpose_only_while_an_update_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many answers after it began as the setting says; a disk that is full is no purpose, though reading waits."""
+    trainer = make(tmp_path, trainer_backlog=3)
+    lifecycle = trainer.lives[KNOWLEDGE].lifecycle
+    for number in range(4):
+        trainer.read(example("u-1", number), 0, number, 100.0)
+    assert (trainer.wants_more, trainer.lets_wait) == (True, False)
+    monkeypatch.setattr(type(lifecycle), "is_learning", True)
+    assert (trainer.wants_more, trainer.lets_wait) == (False, True)
+    lifecycle.triggers.learned = 2
+    assert (trainer.wants_more, trainer.lets_wait) == (True, False)
+    monkeypatch.setattr(trainer_module, "_MOST_UNCOMMITTED", 4)
+    assert (trainer.wants_more, trainer.lets_wait) == (False, False)
+    trainer.buffer.close()
+    trainer.risk.close()
+
+
+class Rebalanced:
+    """A consumer of one partition of examples, which is assigned anew at every turn, and ends the trainer after two."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.stopping: list[int] = []
+        self.place = TopicPartition("training-examples", 0, 0)
+
+    def subscribe(self, topics: list[str], on_assign: Callable[[object, list[TopicPartition]], None]) -> None:
+        """Remember whom to tell."""
+        self.on_assign = on_assign
+
+    def consume(self, most: int, wait_s: float) -> list[KafkaMessage]:
+        """Return nothing; the group is rebalanced meanwhile."""
+        self.on_assign(self, [self.place])
+        if len(self.said) == 4:
+            self.stopping.append(1)
+        return []
+
+    def assign(self, places: list[TopicPartition]) -> None:
+        """Read them, paused or not before."""
+        self.said.append("assigned")
+
+    def pause(self, places: list[TopicPartition]) -> None:
+        """Read them no more."""
+        self.said.append("paused")
+
+    def assignment(self) -> list[TopicPartition]:
+        """Return the partition."""
+        return [self.place]
+
+    def committed(self, places: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        """Return them from their beginning."""
+        return places
+
+    def get_watermark_offsets(self, place: TopicPartition, **_: object) -> tuple[int, int]:
+        """Return an empty partition's."""
+        return 0, 0
+
+    def position(self, places: list[TopicPartition]) -> list[TopicPartition]:
+        """Know nothing."""
+        return []
+
+    def close(self) -> None:
+        """End."""
+
+
+def test_a_backlog_that_waits_does_so_after_a_rebalance_too(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is assigned anew is read again, until it is paused again."""
+    consumer = Rebalanced()
+    monkeypatch.setattr(trainer_module, "Consumer", lambda _: consumer)
+    monkeypatch.setattr(Trainer, "wants_more", False)
+    trainer_module._loop(Settings(), trainer, consumer.stopping, 0)
+    assert consumer.said == ["paused", "assigned"] * 2
 
 
 def rollout(version: int | None, second: int) -> ModelRollout:

@@ -140,6 +140,18 @@ def test_rows_of_the_forgotten_are_used_again() -> None:
     assert (store.users(0), store.users(1), store.users(3)) == ([], [], [b"new"])
 
 
+def test_the_bytes_of_a_store_are_those_of_its_rows() -> None:
+    """Of every row that was ever used: what was freed is used again, and is not given back."""
+    store = ArrayStore(LAYOUT)
+    assert store.size_bytes == 0
+    store.scatter([user(number) for number in range(5)], [0] * 5, _empty(5))
+    assert store.size_bytes == 5 * DTYPE.itemsize
+    store.remove(user(2))
+    assert store.size_bytes == 5 * DTYPE.itemsize
+    store.scatter([user(9)], [0], _empty(1))
+    assert store.size_bytes == 5 * DTYPE.itemsize
+
+
 def test_a_block_is_only_reserved() -> None:
     """Growing by a block that would take 3.5 GiB if it were written costs next to nothing."""
     large = np.dtype([("seen", "<i8"), ("value", "V65536")])

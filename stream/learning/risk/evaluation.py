@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.predictions import RISK_LIMITS
-from stream.demo.oulad import Oulad, read_oulad
+from stream.files.oulad import Oulad, read_oulad
 from stream.learning.evaluation import check_places
 from stream.learning.first import use_cores
 from stream.learning.history import TEST, TRAINING, VALIDATION

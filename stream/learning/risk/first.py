@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stream.demo.oulad import read_oulad
+from stream.files.oulad import read_oulad
 from stream.learning.first import check_out, use_cores, version_of
 from stream.learning.progress import Part, Teller, telling
 from stream.learning.risk.publication import figures, publish, span_of

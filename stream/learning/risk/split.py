@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from schemas import EnrolmentRecorded
 from schemas.events import ACADEMIC
-from stream.demo.oulad import Happened, Oulad
 from stream.errors import UserError
+from stream.files.oulad import Happened, Oulad
 from stream.learning.history import parts_of
 from stream.learning.risk.snapshots import Snapshots, risk_of
 from stream.models import weekly

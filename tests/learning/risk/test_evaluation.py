@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from stream.cli import main
-from stream.demo.oulad import read_oulad
 from stream.errors import UserError
+from stream.files.oulad import read_oulad
 from stream.learning.progress import Lines
 from stream.learning.risk.evaluation import (
     RiskEvaluation,
@@ -228,8 +228,14 @@ def test_a_first_model_of_a_folder(folder: Path, tmp_path: Path) -> None:
             ["train", "answers.csv", "--task", "risk", "--out", "v1"],
             "--task risk: expected an OULAD folder, found the file",
         ),
-        (["evaluate", "."], "expected a CSV file of answers, found a folder; add --task risk for an OULAD folder"),
-        (["train", ".", "--out", "v1"], "expected a CSV file of answers, found a folder; add --task risk"),
+        (["evaluate", "."], "is a folder; expected a file of answers, or a folder with the tables of OULAD or with"),
+        (
+            ["train", ".", "--out", "v1"],
+            "is a folder; expected a file of answers, or a folder with the tables of OULAD",
+        ),
+        (["replay", "answers.csv", "--format", "junyi"], "which lacks exercise, time_done: --format csv fits"),
+        (["replay", "answers.csv", "--format", "html"], "--format: expected one of auto, xapi, caliper, canvas, "),
+        (["train", "answers.csv", "--format", "excel", "--out", "v1"], "--format: expected one of auto, csv, "),
         (
             ["evaluate", ".", "--task", "risk", "--protocol", "progressive"],
             "is evaluated on students held out; leave out",
@@ -239,10 +245,7 @@ def test_a_first_model_of_a_folder(folder: Path, tmp_path: Path) -> None:
             "--search tries recipes of --task knowledge only",
         ),
         (["evaluate", ".", "--task", "risk"], ". is not an OULAD folder: expected courses.csv or oulad_courses.csv"),
-        (
-            ["replay", "."],
-            "is not an OULAD folder: expected courses.csv or oulad_courses.csv (.gz too), found answers.csv;",
-        ),
+        (["replay", "."], "found neither: name the file or folder that holds the data"),
     ],
 )
 def test_mistakes_on_the_command_line(

@@ -10,8 +10,8 @@ import pytest
 
 from schemas import EnrolmentRecorded, GradeRecorded, OutcomeRecorded, WorkOverdue
 from schemas.events import ACADEMIC
-from stream.demo.oulad import Oulad, academic_events, is_oulad, read_oulad
 from stream.errors import BadAnswersFile
+from stream.files.oulad import Oulad, academic_events, is_oulad, read_oulad
 from tests.enrolments import EVENTS, INFO, Simulated
 
 HEAD = ",".join(EVENTS)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream.demo.oulad import Happened, Oulad, read_oulad
 from stream.errors import UserError
+from stream.files.oulad import Happened, Oulad, read_oulad
 from stream.learning.history import TEST, TRAINING, VALIDATION
 from stream.learning.risk.snapshots import Snapshots
 from stream.learning.risk.split import DAYS, Moments, check, drawn, look, moments, split, students_of, vocabulary

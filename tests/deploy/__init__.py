@@ -1,0 +1,1 @@
+"""What is deployed, without a docker engine: files by their schemas and linters, commands as processes."""
