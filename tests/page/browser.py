@@ -7,6 +7,7 @@ A real Chromium, driven by Playwright: the one that the system has, for Playwrig
 import os
 import shutil
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, e
 BROWSER_SETTING: Final = "STREAM_TEST_BROWSER"
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _PATIENCE_MS: Final = 20_000
+_LOOK_S: Final = 0.02
 _AXE: Final = Path(__file__).parents[2] / ".cache" / "axe"
 
 
@@ -86,6 +88,18 @@ def complaints(page: Page, home: str, expected: tuple[str, ...] = ()) -> list[st
     page.on("pageerror", failed)
     page.on("request", asked)
     return found
+
+
+def until(page: Page, condition: str, given: object = None) -> None:
+    """
+    Wait until an expression is true; given something, a function of it.
+
+    Not by Playwright's own `wait_for_function`: that asks a second time from within the page, whose policy forbids it.
+    """
+    deadline = time.monotonic() + _PATIENCE_MS / 1000
+    while not page.evaluate(condition, given):
+        assert time.monotonic() < deadline, f"still not so after {_PATIENCE_MS} ms: {condition}"
+        time.sleep(_LOOK_S)
 
 
 def axe() -> str:

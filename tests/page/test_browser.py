@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from stream.models.weekly import FEATURES
 from tests.page import snapshots
-from tests.page.browser import axe, barriers, complaints
+from tests.page.browser import axe, barriers, complaints, until
 from tests.page.scripted_server import STATIC, ScriptedServer
 from tests.page.snapshots import HOSTILE, SKILLS, START_S, Snapshot, path
 
@@ -96,7 +96,7 @@ def show(context: BrowserContext, server: ScriptedServer) -> Iterator[Show]:
             page.clock.install()
         page.goto(server.address + fragment)
         if is_clock_ours:
-            page.wait_for_function("document.readyState === 'complete'")
+            until(page, "document.readyState === 'complete'")
             page.clock.run_for(1_000)
         expect(page.locator("#foot")).to_contain_text("Broker")
         return page
@@ -543,7 +543,7 @@ def test_a_paused_picture_stays(show: Show, server: ScriptedServer) -> None:
     """By the button alone, as the space bar scrolls; what came meanwhile is there when it goes on."""
     page = show(snapshots.rich())
     page.keyboard.press("Space")
-    page.wait_for_function("scrollY > 0")
+    until(page, "scrollY > 0")
     expect(page.get_by_role("button", name="Pause")).to_be_visible()
     page.locator("#pause").click()
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
@@ -571,7 +571,7 @@ def test_what_has_the_focus_is_on_the_screen(show: Show) -> None:
     """On a phone the links scroll away with the page, and come back when the keyboard gets to them, not by a tap."""
     page = show(snapshots.rich(), size=PHONE)
     page.evaluate("scrollTo(0, 1500)")
-    page.wait_for_function("document.querySelector('nav a').getBoundingClientRect().top < 0")
+    until(page, "document.querySelector('nav a').getBoundingClientRect().top < 0")
     page.locator("#pause").click()
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
     assert page.evaluate("document.querySelector('nav a').getBoundingClientRect().top") < 0
@@ -587,7 +587,7 @@ def test_the_bar_covers_no_heading_that_was_asked_for(show: Show) -> None:
     expect(page.locator("#path-answers tbody tr")).to_have_count(60)  # from here on nothing moves by itself
     for width in (320, 390, 561, 899, 1280):
         page.set_viewport_size({"width": width, "height": 800})
-        page.wait_for_function("width => innerWidth === width", arg=width)
+        until(page, "width => innerWidth === width", width)
         page.get_by_role("link", name="Risk", exact=True).focus()
         page.keyboard.press("Enter")
         bar, heading = page.evaluate(
@@ -662,7 +662,7 @@ def test_it_fits_a_phone(kind: str, show: Show, server: ScriptedServer) -> None:
     page = show(getattr(snapshots, kind)(), size=PHONE, errors=("404",))
     for size in (PHONE, NARROW):
         page.set_viewport_size({"width": size["width"], "height": size["height"]})
-        page.wait_for_function("width => innerWidth === width", arg=size["width"])
+        until(page, "width => innerWidth === width", size["width"])
         assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
         cut = page.locator("#heat tbody td").evaluate_all(
             "cells => cells.filter(c => c.scrollWidth > c.clientWidth + 1).length"
