@@ -58,7 +58,7 @@ $(VENV_READY): pyproject.toml
 		rm -rf "$(VENV)"
 		"$$python" -m venv "$(VENV)"
 	fi
-	echo "Installing into $(VENV) (about two minutes; 5 GB, most of it torch) ..."
+	echo "Installing into $(VENV) (two to five minutes; 7 GB, most of it torch, and 3 GB more until it is done) ..."
 	if ! "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable '.[train,search,dev]'; then
 		echo "Installing into $(VENV) failed: the lines above say why. 'make venv' goes on from here; 'make clean' starts anew." >&2
 		exit 1
