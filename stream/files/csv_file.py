@@ -26,8 +26,8 @@ _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 _LONGEST_CELL = 1 << 20
 """Characters; Python's own limit, an eighth of it, is less than some of the published cells."""
-_MOST_LINES = 100
-"""Of one row, by the line breaks in its cells; a quote that is never closed makes more."""
+_FEW_LINES = 100
+"""Of one row, by the line breaks in its cells; if it has more, what are its lines? See `Table._holds_rows`."""
 _UNQUOTE = 'close the quotes, and write a quote inside a cell as ""'
 _END = "\0end\0"
 """A line of our own after the last, which a quote that is never closed swallows."""
@@ -131,10 +131,11 @@ class Table:
     def __init__(self, path: Path, reader: _Reader, separator: str) -> None:
         self._path = path
         self._reader = reader
+        self._separator = separator
         self._rows = self._whole()
         self.header = [name.strip() for name in next(self._rows, [])]
         """Names of its columns."""
-        self._check_header(separator)
+        self._check_header()
         self.count = 0
         """Rows read so far, blank lines not counted."""
         self.short = 0
@@ -189,7 +190,9 @@ class Table:
                 if cells == [_END]:
                     return
                 lines = self._reader.line_num - began
-                if lines > 1 and (lines > _MOST_LINES or len(cells) != width or cells[-1].endswith(_END)):
+                if lines > 1 and (len(cells) != width or cells[-1].endswith(_END)):
+                    break
+                if lines > _FEW_LINES and self._holds_rows(cells):
                     break
                 began, width = self._reader.line_num, width or len(cells)
                 yield cells
@@ -197,11 +200,17 @@ class Table:
             self._refuse(began + 1, "CSV", f"a row that cannot be split ({error})", _UNQUOTE)
         self._refuse(began + 1, "a row", "a quote that is not closed in it", _UNQUOTE)
 
-    def _check_header(self, separator: str) -> None:
+    def _holds_rows(self, cells: list[str]) -> bool:
+        """Return whether most lines within a row's cells are rows themselves: two stray quotes have made them one."""
+        lines = [line for cell in cells for line in cell.splitlines()[1:-1] if line]
+        rows = sum(line.count(self._separator) == len(cells) - 1 for line in lines)
+        return 2 * rows > len(lines)
+
+    def _check_header(self) -> None:
         names = self.header
         if not any(names):
             self._refuse(1, "a header", "an empty line", "take out the empty lines before the header")
-        if separator == "\t" and all(len(name) > 1 and name[0] == name[-1] == '"' for name in names):
+        if self._separator == "\t" and all(len(name) > 1 and name[0] == name[-1] == '"' for name in names):
             found = f"the names in quotes ({names[0]}, ...)"
             self._refuse(1, "cells without quotes, as tables with tabs have them", found, "save the table without them")
         if len(names) == 1 and ";" in names[0]:

@@ -32,10 +32,16 @@ MANY: Final = "~~"
 _MADE: Final = {"single-kc", "unique-step"}
 """Models that DataShop makes of every set: all steps one skill, each step its own."""
 
-_OUTCOMES: Final = {
-    "correct": True, "ok": True, "incorrect": False, "error": False, "bug": False, "hint": False, "initial_hint": False,
+_OUTCOMES: Final[dict[str, bool | None]] = {
+    "correct": True, "ok": True, "incorrect": False, "error": False, "bug": False, "jit": False, "hint": False,
+    "initial_hint": False, "hint_level_change": None, "freebie_jit": None,
 }  # fmt: skip
-_HINTS: Final = frozenset({"hint", "initial_hint"})
+"""
+Of attempts. A message just in time ("JIT") answers an error that the tutor knows; a free one is held against nobody.
+
+What is None is no answer, and yet an attempt: the one after it has had help, and is not the first.
+"""
+_HINTS: Final = frozenset({"hint", "initial_hint", "hint_level_change"})
 
 _OFFSET: Final = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?(\d{2}))?", re.ASCII)
 _ABBREVIATED: Final = {

@@ -533,6 +533,34 @@ def test_datashop_transactions(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+TUTOR_TX = "Anon Student Id\tTime\tProblem Name\tStep Name\tOutcome"
+
+
+@pytest.mark.parametrize("is_numbered", [True, False])
+def test_messages_of_cognitive_tutors(tmp_path: Path, is_numbered: bool) -> None:
+    """
+    A message just in time answers an error; a free one, and a deeper hint, are no verdict.
+
+    What follows either is no first attempt, so that no step counts as right at once that was not.
+    """
+    header = f"{TUTOR_TX}\tAttempt At Step" if is_numbered else TUTOR_TX
+    steps = {
+        "wrong": ("JIT", "OK"), "free": ("FREEBIE_JIT", "OK"), "hinted": ("INITIAL_HINT", "HINT_LEVEL_CHANGE", "OK"),
+        "deeper": ("HINT_LEVEL_CHANGE", "OK"), "right": ("OK", "JIT"), "mistaken": ("ERROR", "FREEBIE_JIT"),
+    }  # fmt: skip
+    rows = [
+        {"Anon Student Id": "s", "Problem Name": "P", "Step Name": step, "Outcome": outcome,
+         "Time": f"2022-11-09 10:{minute:02}:{second:02}"} | ({"Attempt At Step": second} if is_numbered else {})
+        for minute, (step, outcomes) in enumerate(steps.items())
+        for second, outcome in enumerate(outcomes, 1)
+    ]  # fmt: skip
+    file = read_answers(write(tmp_path / "tx.txt", header, *rows))
+    assert {answer.item_id: answer.correct for answer in file.answers} == {
+        "P/wrong": False, "P/hinted": False, "P/right": True, "P/mistaken": False,
+    }  # fmt: skip
+    assert skipped(file) == {"no outcome": 2, "not the first attempt": 6, "a later hint": 1}
+
+
 def test_datashop_without_attempts_or_models(tmp_path: Path) -> None:
     """Where the export does not number attempts, a step's first row is it; without a model its problem is the skill."""
     header = "Anon Student Id\tTime\tProblem Name\tStep Name\tOutcome\tInput"
@@ -701,6 +729,15 @@ def test_long_cells_and_cells_of_several_lines_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     typed = 'first\nsecond ""third""\r\n' + "x" * 300_000
     path.write_text(f'{published.ASSISTMENTS_2015},answer_text\n1,2,3,1,"{typed}"\n1,3,3,0,y')
+    assert [answer.correct for answer in read_answers(path).answers] == [True, False]
+
+
+@pytest.mark.parametrize("line", ["", "I think", "one, two", "a, b, c, d, e, f, g"])
+def test_a_cell_may_have_any_number_of_lines(tmp_path: Path, line: str) -> None:
+    """What somebody wrote is not taken for rows by its length, as long as its lines are none."""
+    path = tmp_path / "a.csv"
+    typed = f"{line}\n" * 5_000
+    path.write_text(f'{published.ASSISTMENTS_2015},answer_text\n1,2,3,1,"{typed}"\n1,3,3,0,y\n')
     assert [answer.correct for answer in read_answers(path).answers] == [True, False]
 
 
