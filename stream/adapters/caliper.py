@@ -27,6 +27,8 @@ from stream.adapters.caliper_reading import (
     is_attempt,
     is_by_staff,
     is_learner,
+    is_lesson,
+    is_of_nothing,
     is_staff,
     learner_of,
     local_id,
@@ -189,10 +191,14 @@ def _answered(said: Said, item: Mapping[str, Any]) -> Conversion:
     """An answer, if something says how it was: nothing of the specification does."""
     attempt = attempt_of(said)
     outcome = outcome_of(said, attempt)
-    highest = outcome.highest
-    if highest is None or highest <= 0:
-        highest = fields.number(item.get("maxScore"))
-    return _answer(said, item, attempt, outcome.correct, share_of(outcome.score, highest), learner_of(said, attempt))
+    return _answer(said, item, attempt, outcome.correct, _share(outcome, item), learner_of(said, attempt))
+
+
+def _share(outcome: Outcome, item: Mapping[str, Any]) -> float | None:
+    """Return a question's score in [0, 1], None where nothing was to be won."""
+    if is_of_nothing(outcome.score, outcome.highest, item.get("maxScore")):
+        return None
+    return share_of(outcome.score, highest_of(outcome.highest, item.get("maxScore")))
 
 
 def _answer(
@@ -293,7 +299,7 @@ def _whole_event(said: Said) -> Conversion:
         return ignored(said.kind)
     outcome = outcome_of(said, attempt)
     if highest_of(outcome.highest, work.get("maxScore")) is None:
-        # Points in an extension, and nobody says of how many.
+        # Points in an extension, and nobody says of how many; or of none.
         outcome = outcome._replace(score=None)
     if outcome.correct is None and outcome.score is None and (said.action not in _HANDED_IN or _EDX.search(work_id)):
         # Open edX's browser names the page that the question is on.
@@ -359,16 +365,16 @@ def _grade_event(said: Said) -> Conversion:
         if value is not None and not (isinstance(value, str) and value.strip().lower() in _NO_SCORE):
             raise fields.bad(f"generated.{field}", "a number", value)
         score = outcome.score
-    outcome = Outcome(
-        outcome.correct, score, highest_of(*(result.get(name) for name in _RESULT_HIGHEST), outcome.highest)
-    )
+    stated = (*(result.get(name) for name in _RESULT_HIGHEST), outcome.highest)
+    if is_of_nothing(score, *stated, work.get("maxScore"), attempt.get("maxScore")):
+        score = None
+    outcome = Outcome(outcome.correct, score, highest_of(*stated))
     if outcome.score is None and outcome.correct is None:
         return ignored(said.kind)  # a grade that was cleared, or one that is yet to come
     if not user_id:
         raise fields.missing("object.assignee", "the learner, who need not be the actor")
     if _is_question(work, attempt):
-        highest = highest_of(outcome.highest, work.get("maxScore"))
-        return _answer(said, work, attempt, outcome.correct, share_of(outcome.score, highest), user_id)
+        return _answer(said, work, attempt, outcome.correct, _share(outcome, work), user_id)
     if _CANVAS_EXTENSION in extensions and outcome.highest is None and work.get("maxScore") is None:
         return ignored(said.kind)  # of no points, or of a kind that has none
     return _graded(said, work, attempt, outcome, user_id)
@@ -429,7 +435,7 @@ def _media_event(said: Said) -> Conversion:
 
 def _viewed(said: Said, seen: Mapping[str, Any]) -> Conversion:
     user_id = actor_of(said)
-    if not user_id:
+    if not user_id or not is_lesson(seen):
         return ignored(said.kind)
     item_id = _named(said, seen)
     course_id = course_of(said)

@@ -12,10 +12,12 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from stream.adapters import fields
+from stream.adapters import canvas, fields
 
-_CANVAS_URN: Final = "urn:instructure:canvas:"
-_CANVAS_ID: Final = 4  # part of such a name: urn:instructure:canvas:<what>:<id>
+_CANVAS_URN: Final = "urn:instructure:canvas:"  # and <kind>:<number>
+_CANVAS_KINDS: Final = MappingProxyType({"discussion": "discussion_topic"})
+"""Kinds that Canvas's own events have another name for."""
+
 _LONGEST_TERM: Final = 256
 _DEEPEST_GROUP: Final = 4
 _RESULT_SCORES: Final = ("scoreGiven", "resultScore", "totalScore", "normalScore", "curvedTotalScore", "score")
@@ -89,16 +91,30 @@ def first_of(*values: object) -> Mapping[str, Any]:
 
 
 def id_of(entity: Mapping[str, Any]) -> str:
-    """Return an entity's id, empty where it has none; of Canvas's ids what its own events have."""
+    """Return an entity's id, empty where it has none; Canvas's ids as its own events have them."""
     return local_id(fields.name(entity.get("id", entity.get("@id")))) if entity else ""
 
 
 def local_id(named: str) -> str:
-    """Return a name, of Canvas's the id alone, as its own events have it."""
+    """Return a name, of Canvas's as its own events have it: a number, of all but people and courses after its kind."""
     if not named.startswith(_CANVAS_URN):
         return named
-    words = named.split(":")
-    return words[_CANVAS_ID] if len(words) > _CANVAS_ID and words[_CANVAS_ID] else named
+    kind, number = _canvas_name(named)
+    if not number:
+        return named
+    return number if kind == "user" else canvas.item_id_of(kind, number)
+
+
+def is_lesson(entity: Mapping[str, Any]) -> bool:
+    """Return whether somebody may learn from an entity: of what Canvas shows, people and accounts are no resources."""
+    named = fields.name(entity.get("id", entity.get("@id")))
+    return not named.startswith(_CANVAS_URN) or _canvas_name(named)[0] not in canvas.NO_RESOURCE
+
+
+def _canvas_name(urn: str) -> tuple[str, str]:
+    written, _, number = urn.removeprefix(_CANVAS_URN).rpartition(":")
+    kind = canvas.kind_of_item(written)
+    return _CANVAS_KINDS.get(kind, kind), number
 
 
 def type_of(entity: Mapping[str, Any]) -> str:
@@ -293,23 +309,41 @@ def outcome_of(said: Said, attempt: Mapping[str, Any]) -> Outcome:
 def _statements(said: Said, attempt: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Give what an event says of an outcome, wherever it does: as `correct`, `score` or `highest`."""
     result = result_of(said)
-    for entity in (result, attempt, said.object, said.whole):
-        # Extensions are an object, or a list of them (1.1), and may stand under their maker's name.
-        for extension in fields.items(entity.get("extensions")):
-            if not isinstance(extension, dict):
-                continue
-            yield from _known(extension)
+    for entity in (result, attempt):
+        for extension in _extensions(entity):
+            yield from _known(extension, is_result=True)
+    for entity in (said.object, said.whole):
+        for extension in _extensions(entity):
+            yield from _known(extension, is_result=False)
+    if not is_attempt(result):
+        yield from _known(result, is_result=True)
+
+
+def _extensions(entity: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Give the extensions of an entity: an object, or a list of them (1.1), also under their maker's name."""
+    for extension in fields.items(entity.get("extensions")):
+        if isinstance(extension, dict):
+            yield extension
             for key, value in extension.items():
                 if isinstance(value, dict) and _is_namespace(key):
-                    yield from _known(value)
-    if not is_attempt(result):
-        yield from _known(result)
+                    yield value
 
 
-def _known(statements: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in statements.items():
-        meaning = _meaning(key) if len(key) <= _LONGEST_TERM else ""
-        if meaning:
+def _known(statements: Mapping[str, Any], *, is_result: bool) -> Iterator[tuple[str, Any]]:
+    """
+    Give what is known of these statements.
+
+    Points of what is no result are what it is worth, and its grade may be that of a school; a best one beside it makes
+    it a mark.
+    """
+    known = [(_meaning(key), value) for key, value in statements.items() if len(key) <= _LONGEST_TERM]
+    scores = {"score", "points", "grade"} if is_result else {"score"}
+    if any(meaning == "highest" for meaning, _ in known):
+        scores.add("grade")
+    for meaning, value in known:
+        if meaning in scores:
+            yield "score", value
+        elif meaning in ("correct", "highest"):
             yield meaning, value
 
 
@@ -328,11 +362,13 @@ _MEANINGS: Final = MappingProxyType(
         ),
         **dict.fromkeys(
             (
-                "score", "scoregiven", "resultscore", "grade", "earned", "weightedearned", "pointsearned",
-                "earnedpoints", "earnedscore", "attemptscore", "rawscore", "points",
+                "score", "scoregiven", "resultscore", "earned", "weightedearned", "pointsearned", "earnedpoints",
+                "earnedscore", "attemptscore", "rawscore",
             ),
             "score",
         ),
+        "points": "points",
+        "grade": "grade",
         **dict.fromkeys(
             (
                 "maxscore", "maxresultscore", "maxgrade", "possible", "weightedpossible", "pointspossible",
@@ -347,7 +383,7 @@ _MEANINGS: Final = MappingProxyType(
 
 @lru_cache(maxsize=1_024)
 def _meaning(key: str) -> str:
-    """Return what a field says: `correct`, `score`, `highest`, or nothing that is known."""
+    """Return what a field says: `correct`, `score`, `points`, `grade`, `highest`, or nothing that is known."""
     last = re.split(r"[/#:.]", key)[-1]
     return _MEANINGS.get(last.replace("_", "").replace("-", "").lower(), "")
 
@@ -366,3 +402,9 @@ def highest_of(*candidates: object) -> float | None:
         if found is not None and found > 0:
             return found
     return None
+
+
+def is_of_nothing(score: float | None, *candidates: object) -> bool:
+    """Return whether there was nothing to be won: no points, and every best score that is stated is 0."""
+    stated = [found for candidate in candidates if (found := fields.number(candidate)) is not None]
+    return score is not None and score <= 0 and bool(stated) and max(stated) <= 0

@@ -4,6 +4,7 @@ Canvas Live Events in Canvas's own JSON; their Caliper form is read by `stream.a
 Source: Canvas's documentation of its live events, and what `lib/canvas/live_events.rb` puts into them.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
@@ -37,6 +38,15 @@ _NO_SCORE: Final = frozenset({"", "null", "none"})
 _HANDED_IN: Final = frozenset({"submitted", "pending_review", "graded"})
 _NOBODY: Final = "0"
 _COURSE_GRADE: Final = "course:"
+
+_SHARD: Final = 10**13
+"""Ids below it count within one of Canvas's databases; with the database's number before them they are global."""
+
+NO_RESOURCE: Final = frozenset({"user", "enrollment", "account"})
+"""Kinds of what is seen and is nobody's lesson: a person's files, calendar and profile, and what administrators see."""
+
+_PLAIN: Final = "course"
+_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 Change = Literal["enrolled", "withdrawn", ""]
 """What an event says of an enrolment; empty for nothing."""
@@ -110,28 +120,38 @@ def enrolment(occasion: Occasion, change: Change, course_id: str) -> Event:
     return record(occasion, "outcome_recorded", outcome="withdrawn", course_id=course_id)
 
 
+def kind_of_item(written: str) -> str:
+    """Return the kind of an item as its id begins (`wiki_page`), of the names for it: `WikiPage`, `quizzes:quiz`."""
+    return _HUMP.sub("_", written.strip().rpartition(":")[2]).lower()
+
+
+def item_id_of(kind: str, number: str) -> str:
+    """Return the id of an item: Canvas counts each kind apart. Courses are named in many places, by number alone."""
+    return fields.name(f"{kind}:{number}") if kind and kind != _PLAIN else number
+
+
 # ------------------------------------------------------------------------------------------------------ the events
 
 
 def _accessed(said: _Said) -> Conversion:
     about, body = said.about, said.body
-    user_id, masquerader = about.get("user_id"), about.get("real_user_id")
-    if user_id is None or _is_staff(body.get("role")) or _is_by_staff(about):
+    kind = kind_of_item(fields.text(body.get("asset_type")))
+    if about.get("user_id") is None or kind in NO_RESOURCE:
         return ignored(said.name)
-    user_id = fields.needed_name(user_id, "metadata.user_id")
-    if fields.name(masquerader) not in ("", _NOBODY, user_id):
-        return ignored(said.name)  # somebody else looks, in the learner's place
-    item_id = fields.needed_name(body.get("asset_id"), "body.asset_id")
+    if _is_staff(body.get("role")) or _is_by_staff(about) or _is_in_a_learners_place(about):
+        return ignored(said.name)
+    user_id = fields.needed_name(about["user_id"], "metadata.user_id")
+    item_id = item_id_of(kind, fields.needed_name(body.get("asset_id"), "body.asset_id"))
     course_id = _course(about)
-    occasion = _occasion(said, user_id, course_id, item_id, body.get("asset_type"), body.get("asset_subtype"))
+    occasion = _occasion(said, user_id, course_id, item_id, body.get("asset_subtype"))
     return Conversion(made=(Made("interactions", view(occasion, item_id, course_id or item_id)),))
 
 
 def _quiz_submitted(said: _Said) -> Conversion:
-    if _is_by_staff(said.about):
+    if _is_by_staff(said.about) or _is_in_a_learners_place(said.about):
         return ignored(said.name)
     user_id = fields.needed_name(said.about.get("user_id"), "metadata.user_id")
-    quiz_id = fields.needed_name(said.body.get("quiz_id"), "body.quiz_id")
+    quiz_id = item_id_of("quiz", fields.needed_name(said.body.get("quiz_id"), "body.quiz_id"))
     course_id = _course(said.about)
     occasion = _occasion(said, user_id, course_id, quiz_id, said.body.get("submission_id"))
     return _academic(grade(occasion, quiz_id, None, None, course_id=course_id or None))
@@ -145,10 +165,12 @@ def _submission(said: _Said) -> Conversion:
     score = _score(body, "score")
     is_missing = fields.flag(body.get("missing")) is True and submitted_at is None
     is_handed_in = submitted_at is not None and (not state or state in _HANDED_IN)
-    if _role(about) == "StudentViewEnrollment" or not (is_handed_in or is_missing or score is not None):
+    if _role(about) == "StudentViewEnrollment" or _is_in_a_learners_place(about):
+        return ignored(said.name)
+    if not (is_handed_in or is_missing or score is not None):
         return ignored(said.name)
     user_id = fields.needed_name(body.get("user_id"), "body.user_id")
-    work_id = fields.needed_name(body.get("assignment_id"), "body.assignment_id")
+    work_id = item_id_of("assignment", fields.needed_name(body.get("assignment_id"), "body.assignment_id"))
     course_id = _course(about) or None
     occasion = _occasion(said, user_id, course_id or "", work_id, body.get("attempt"), score)
     if score is None and is_missing:
@@ -176,7 +198,7 @@ def _grade_change(said: _Said) -> Conversion:
         return ignored(said.name)  # of no points there is no share
     field = "student_id" if body.get("student_id") is not None else "user_id"
     user_id = fields.needed_name(body.get(field), f"body.{field}")
-    work_id = fields.needed_name(body.get("assignment_id"), "body.assignment_id")
+    work_id = item_id_of("assignment", fields.needed_name(body.get("assignment_id"), "body.assignment_id"))
     course_id = _course(said.about)
     if score is not None and possible is None and score > _MOST_WITHOUT_POSSIBLE:
         raise fields.missing("body.points_possible", f"the points there are, of {score:g} given")
@@ -195,6 +217,7 @@ def _course_grade(said: _Said) -> Conversion:
         return ignored(said.name)
     user_id = fields.needed_name(body.get("user_id"), "body.user_id")
     course_id = fields.needed_name(body.get("course_id"), "body.course_id")
+    user_id, course_id = _global(user_id, course_id, _course(said.about))
     occasion = _occasion(said, user_id, course_id, body.get("grading_period_id"), score)
     return _academic(grade(occasion, f"{_COURSE_GRADE}{course_id}", score, 100.0, course_id=course_id))
 
@@ -220,12 +243,27 @@ def _outcome_result(said: _Said) -> Conversion:
     score = fields.share(_score(body, "score"), 0.0, fields.number(body.get("possible")))
     if user_id is None or (mastery is None and score is None) or fields.text(body.get("workflow_state")) == "deleted":
         return ignored(said.name)  # older releases do not say whose it is
+    if _is_in_a_learners_place(said.about):
+        return ignored(said.name)
     user_id = fields.needed_name(user_id, "body.user_uuid")
     skill = fields.needed_name(outcome_id, "body.learning_outcome_id")
-    item_id = fields.name(body.get("associated_asset_id")) or fields.name(body.get("artifact_id")) or skill
-    occasion = _occasion(said, user_id, _course(said.about), skill, item_id, body.get("attempt"), score, mastery)
+    item_id = _assessed(body, skill)
+    occasion = _occasion(said, user_id, _course(said.about), item_id, body.get("attempt"), score, mastery)
     made = answer(occasion, item_id, skill, correct=mastery, score=score, skills=[skill])
     return Conversion(made=(Made("interactions", made, said.name, fields.name(body.get("attempt"))),))
+
+
+def _assessed(body: Mapping[str, Any], skill: str) -> str:
+    """
+    Return what was answered: one skill at one work.
+
+    Each skill of a work has a verdict of its own, so that the verdict on one is no second word on another.
+    """
+    for what in ("associated_asset", "artifact"):
+        number = fields.name(body.get(f"{what}_id"))
+        if number:
+            return fields.name(f"{item_id_of(kind_of_item(fields.text(body.get(f'{what}_type'))), number)}#{skill}")
+    return item_id_of("learning_outcome", skill)
 
 
 _BY_NAME: Final[Mapping[str, Callable[[_Said], Conversion]]] = MappingProxyType(
@@ -267,12 +305,38 @@ def _course(about: Mapping[str, Any]) -> str:
     return fields.name(about.get("context_id")) if about.get("context_type") == "Course" else ""
 
 
+def _global(user_id: str, course_id: str, known: str) -> tuple[str, str]:
+    """
+    Return a learner and a course as all other events name them.
+
+    Args:
+        user_id: As the course's database counts, or global already: the learner may be of another database.
+        course_id: The same.
+        known: The global id of the course, empty where the event is about none.
+    """
+    if not (_is_number(known) and _is_number(course_id) and int(course_id) == int(known) % _SHARD):
+        return user_id, course_id
+    if _is_number(user_id) and int(user_id) < _SHARD:
+        user_id = str(int(user_id) + int(known) - int(course_id))
+    return user_id, known
+
+
+def _is_number(named: str) -> bool:
+    return named.isascii() and named.isdecimal()
+
+
 def _is_staff(role: object) -> bool:
     return isinstance(role, str) and role in _STAFF
 
 
 def _is_by_staff(about: Mapping[str, Any]) -> bool:
     return _is_staff(_role(about))
+
+
+def _is_in_a_learners_place(about: Mapping[str, Any]) -> bool:
+    """Return whether somebody has logged in as a learner; as a teacher, whose grades are grades, does not matter."""
+    somebody = fields.name(about.get("real_user_id"))
+    return somebody not in ("", _NOBODY, fields.name(about.get("user_id"))) and not _is_by_staff(about)
 
 
 def _role(about: Mapping[str, Any]) -> object:

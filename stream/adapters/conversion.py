@@ -36,6 +36,8 @@ class Made(NamedTuple):
         attempt: Of an answer: which attempt at the item it is, as both witnesses name it; empty where they do not.
         tells_time: Whether it may begin or end a response time: a view of a solution may not, nor a result that came
             without the user's doing.
+        is_status: Of an answer: whether it says how things stand (a lesson is passed), which platforms say again
+            whenever they like. It counts where that has changed since it was said last, or is of another attempt.
     """
 
     topic: Topic
@@ -43,6 +45,7 @@ class Made(NamedTuple):
     witness: str = ""
     attempt: str = ""
     tells_time: bool = True
+    is_status: bool = False
 
 
 class Opened(NamedTuple):

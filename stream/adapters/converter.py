@@ -262,7 +262,7 @@ class Converter:
         if cloudevents.is_envelope(value):
             carried, data = cloudevents.inside(value, carried)
             return _Envelope([("data", data)], carried)
-        family = self._family or family_of(value)
+        family = self._family or family_of(value, carried.kind)
         inside = family.parts(value)
         return family if inside is None else _Envelope(inside, carried)
 

@@ -21,6 +21,12 @@ EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 _LONGEST_IDENTIFIER: Final = 256
 _DIGEST: Final = 64  # hex digits of SHA-256
 _FOUND_CHARACTERS: Final = 80
+_OF_SOMEBODY: Final = re.compile(
+    r"(?:^|[._])(?:actor|assignee|member|learner|student|person|agent|account|openid|mbox|e?mail|user|username|userid"
+    r"|relateduserid|extensions\.for)(?:[._]|$)"
+)
+"""Fields that say who somebody is, by one of the words in their places."""
+
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 _DURATION: Final = re.compile(
     r"P(?=.)(?:(\d+(?:[.,]\d+)?)Y)?(?:(\d+(?:[.,]\d+)?)M)?(?:(\d+(?:[.,]\d+)?)W)?(?:(\d+(?:[.,]\d+)?)D)?"
@@ -42,13 +48,13 @@ _FIRST_YEAR, _LAST_YEAR = 1970, 2100
 
 
 def bad(field: str, expected: str, found: object) -> InvalidEvent:
-    """Return the error of a field that is there, and is not as it should be."""
-    if isinstance(found, str | bytes):
-        found = found[: _FOUND_CHARACTERS + 1]
-    elif isinstance(found, dict | list):
-        found = f"{'an object' if isinstance(found, dict) else 'a list'} of {len(found)}"
-        return InvalidEvent("bad_value", f"{field}: expected {expected}, found {found}")
-    shown = repr(found)[:_FOUND_CHARACTERS]
+    """Return the error of a field that is there, and is not as it should be; what stands for somebody is not shown."""
+    if isinstance(found, dict | list):
+        shown = f"{'an object' if isinstance(found, dict) else 'a list'} of {len(found)}"
+    elif _OF_SOMEBODY.search(field):
+        shown = f"a text of {len(found)} characters" if isinstance(found, str) else "something else"
+    else:
+        shown = repr(found[: _FOUND_CHARACTERS + 1] if isinstance(found, str | bytes) else found)[:_FOUND_CHARACTERS]
     return InvalidEvent("bad_value", f"{field}: expected {expected}, found {shown}")
 
 

@@ -31,6 +31,7 @@ _FORMAT: Final = "moodle"
 _TABLE: Final = "logstore_standard_log"
 _PARTICIPATING: Final = 2  # `edulevel` of what learners do
 _DEFAULT_MAXIMUM: Final = 100.0  # of a grade item, for Moodle as for `schemas.GradeRecorded`
+_COURSE, _MODULE_LEVEL = 50, 70  # `contextlevel` of what happens in a course, and in a module
 _DEEPEST: Final = 16  # arrays in one another, in PHP's form
 _NULLS: Final = ("", "NULL", "\\N")  # as exports write them
 _NOBODY: Final = (*_NULLS, "0", "-1")  # cron, the command line, whoever has not signed in
@@ -152,11 +153,26 @@ def _course(row: _Row) -> str:
 
 
 def _module(row: _Row) -> str:
-    """Return the module of a course that a row is about, by one name for all that happens there."""
-    where = row.row.get("contextinstanceid")
+    """
+    Return the module of a course that a row is about, by one name for all that happens there.
+
+    Raises:
+        InvalidEvent: If it is about none: at other levels the same column numbers courses, users, blocks.
+    """
+    level, where = number(row.row.get("contextlevel")), row.row.get("contextinstanceid")
+    if level is not None and level != _MODULE_LEVEL:
+        raise bad("contextlevel", f"{_MODULE_LEVEL}, that of a module", row.row["contextlevel"])
     if where is None:
         return _object(row) or needed_name(where, "contextinstanceid")
     return f"course_module:{needed_name(where, 'contextinstanceid')}"
+
+
+def _page(row: _Row) -> str:
+    """Return what a page without an object of its own shows: a module, a course; empty for what is in neither."""
+    level = number(row.row.get("contextlevel"))
+    if level is None or level == _MODULE_LEVEL:
+        return _module(row)
+    return f"course:{needed_name(row.row.get('contextinstanceid'), 'contextinstanceid')}" if level == _COURSE else ""
 
 
 def _object(row: _Row) -> str:
@@ -192,9 +208,11 @@ def _viewed(row: _Row) -> Conversion:
     if row.what in _OF_A_COURSE:
         item_id = topic_id or needed_name(row.row.get("courseid"), "courseid")
     elif row.what in _OF_A_MODULE:
-        item_id = _module(row)
+        item_id = _page(row)
     else:
-        item_id = _object(row) or _module(row)
+        item_id = _object(row) or _page(row)
+    if not item_id:
+        return ignored(f"{row.kind} (in no course)")
     return Conversion((Made("interactions", view(_occasion(row, viewer), item_id, topic_id or item_id)),))
 
 
@@ -246,9 +264,11 @@ def _outcome_of_module(row: _Row, *, is_passed: bool) -> Conversion:
     course_id = _course(row)
     item_id = _module(row)
     topic_id = f"course:{course_id}" if course_id else item_id
-    occasion = _occasion(row, user_id, **_attempt(row))
-    made = answer(occasion, item_id, topic_id, correct=is_passed)
-    return Conversion((Made("interactions", made, row.what, tells_time=False),))
+    attempt = _attempt(row)
+    made = answer(_occasion(row, user_id, **attempt), item_id, topic_id, correct=is_passed)
+    # Moodle writes the row again whenever a package commits, and both kinds tell of one module.
+    told = Made("interactions", made, row.what, name(attempt.get("attempt")), tells_time=False, is_status=True)
+    return Conversion((told,))
 
 
 def _graded(row: _Row) -> Conversion:

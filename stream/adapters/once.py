@@ -21,10 +21,17 @@ TOGETHER_S: Final = 60.0
 SAME_ATTEMPT_S: Final = 86_400.0
 """So far apart at most where both name the same attempt: after a reset attempts are counted anew."""
 
+ECHO_S: Final = 1.0
+"""One witness that names the same attempt once more this soon has logged it twice, as old servers of Open edX did."""
+
 OPENED_LIMIT_S: Final = 1_800.0
 """After so long nobody has looked at an item all the while."""
 
+SAME_STATUS_S: Final = 86_400.0
+"""A status that comes again within this time is the same one, where nobody says of which attempt it is."""
+
 RESENT, TWIN, VOIDED = "sent again", "another statement of one answer", "voided"
+UNCHANGED = "a status that has not changed"
 
 _MEETINGS: Final = 50_000
 """Of users with items, some 40 MB: a thousand users in the midst of a quiz of fifty questions."""
@@ -56,21 +63,45 @@ class _Bounded(OrderedDict[K, V], Generic[K, V]):
 
 @dataclass(slots=True)
 class _Answered:
-    """One answer: when (seconds since the epoch), with which outcome, which attempt, and who has spoken of it."""
+    """
+    One answer.
+
+    Attributes:
+        at: When, seconds since the epoch.
+        correct: Its outcome.
+        attempt: Which it is, empty where nobody says so.
+        witnesses: Who has spoken of it.
+        told_at: When it was spoken of last, of a status, which is said again and again.
+    """
 
     at: float
     correct: bool
     attempt: str
     witnesses: set[str]
+    told_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.told_at = self.at
 
     def is_told_by(self, witness: str, other: "_Answered") -> bool:
-        """Return whether another statement is of this answer too; each witness speaks of an answer once."""
-        if witness in self.witnesses or self.correct is not other.correct:
+        """Return whether another statement is of this answer too; each witness speaks of it once, but for echoes."""
+        if self.correct is not other.correct:
             return False
-        apart_s = abs(other.at - self.at)
+        is_echo, apart_s = witness in self.witnesses, abs(other.at - self.at)
         if self.attempt and other.attempt:
-            return self.attempt == other.attempt and apart_s <= SAME_ATTEMPT_S
-        return apart_s <= TOGETHER_S
+            return self.attempt == other.attempt and apart_s <= (ECHO_S if is_echo else SAME_ATTEMPT_S)
+        return not is_echo and apart_s <= TOGETHER_S
+
+    def may_be_of(self, attempt: str) -> bool:
+        """Return whether nothing says that an answer is of another attempt than this one."""
+        return not self.attempt or not attempt or self.attempt == attempt
+
+    def is_still(self, status: "_Answered") -> bool:
+        """Return whether a status of the same attempt says nothing new; an attempt that is named may last."""
+        if self.correct is not status.correct:
+            return False
+        is_named = bool(self.attempt and status.attempt)
+        return is_named or abs(status.at - self.told_at) <= SAME_STATUS_S
 
 
 @dataclass(slots=True)
@@ -83,6 +114,11 @@ class _Meeting:
     def show(self, at: float) -> None:
         """Remember that the item was shown; events may come out of order."""
         self.opened_at = at if self.opened_at is None else max(self.opened_at, at)
+
+    def repeated(self, status: _Answered) -> _Answered | None:
+        """Return the answer that a status says once more: the latest of its attempt, if that is how it went."""
+        latest = next((each for each in reversed(self.answers) if each.may_be_of(status.attempt)), None)
+        return latest if latest is not None and latest.is_still(status) else None
 
     def took_s(self, at: float) -> float | None:
         """Return the seconds since the item was shown, None if it was not, or was answered since; serves once."""
@@ -165,6 +201,11 @@ class Once:
         now = _Answered(
             _seconds(event), event["score"] >= PASS_SCORE if correct is None else correct, made.attempt, {made.witness}
         )
+        said_before = meeting.repeated(now) if made.is_status else None
+        if said_before is not None:
+            said_before.witnesses.add(made.witness)
+            said_before.told_at = max(said_before.told_at, now.at)
+            return UNCHANGED
         if made.witness:
             known = next((each for each in meeting.answers if each.is_told_by(made.witness, now)), None)
             if known is not None:

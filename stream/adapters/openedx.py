@@ -7,7 +7,7 @@ that the server was asked for has no name but its path.
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -46,17 +46,40 @@ from stream.adapters.fields import (
 )
 
 _FORMAT: Final = "openedx"
-_BUS: Final = "org.openedx."
+BUS: Final = "org.openedx."
+"""Begins what the event bus calls its events."""
 
-_BLOCK: Final = re.compile(r"block-v1:[^/?#&\s]+|i4x://[^/\s]+/[^/\s]+/[^/\s]+/[^/?#&\s]+|i4x:;_;_[^/?#&\s]+")
+_BLOCK: Final = re.compile(
+    r"(?:block|asset)-v1:[^/?#&\s]+|i4x://[^/\s]+/[^/\s]+/[^/\s]+/[^/?#&\s]+|i4x:;_;_[^/?#&\s]+"
+    r"|/c4x/[^/\s]+/[^/\s]+/asset/[^/?#&\s]+"
+)
+"""The key of a block, or of a file of a course."""
+
 _COURSE: Final = re.compile(r"/courses/(course-v1:[^/?#]+|ccx-v1:[^/?#]+|[^/?#]+/[^/?#]+/[^/?#]+)/([^?#]*)")
-_COURSE_OF_BLOCK: Final = re.compile(r"block-v1:([^+]+\+[^+]+\+[^+@]+)\+type@")
+_COURSE_OF_BLOCK: Final = re.compile(r"(?:block|asset)-v1:([^+]+\+[^+]+\+[^+@]+)\+type@")
 _COURSE_SOMEWHERE: Final = re.compile(r"course-v1:[^/?#&\s\"]+")
+_COURSE_KEY: Final = re.compile(r"(?:course|ccx)-v1:[^/?#&\s]+")
 _PLACES: Final = frozenset(
     {"courseware", "course", "info", "syllabus", "book", "pdfbook", "htmlbook", "wiki", "jump_to", "jump_to_id"}
 )
 """Below a course: pages with something to learn on them, unlike its progress, its settings and its requests."""
 
+_BOOKS: Final = frozenset({"book", "pdfbook", "htmlbook"})
+_OF_SOMEBODY: Final = re.compile(
+    r"/(?:u|users?|learners|profiles?|progress|accounts?|log(?:in|out)|sign(?:in|out))(?:/|$)", re.IGNORECASE
+)
+"""In an address: what follows is who somebody is, or somebody's own."""
+
+_STUDIO: Final = re.compile(r"studio\.|.*:18010$", re.IGNORECASE)
+"""Begins the host on which courses are written, not taken; developers know it by its port."""
+
+_IN_STUDIO: Final = re.compile(r"/container/(?:block-v1|i4x)|/authoring/course/")
+"""In the address of a page on which a course is written."""
+
+_ADDED: Final = frozenset({"id", "module_id", "type", "seek_type", "requested_skip_interval"})
+"""Of a view: what the LMS changes before it logs a line, and what is seen, which the item says."""
+
+_NOT_IN_HTML: Final = re.compile(r"(?:[^\w-]|_)+")
 _STATIC_PAGE: Final = re.compile(r"[0-9a-f]{32}")
 _NAMED: Final = re.compile(r"[A-Za-z_]{1,40}")
 _NO_USER: Final = frozenset({"", "None", "null"})
@@ -139,7 +162,7 @@ def convert(event: Mapping[str, Any], carried: Carried = UNSAID) -> Conversion:
         for key, known in _SIGNALS.items():
             if isinstance(body.get(key), dict):
                 return known(body[key], kind, _told_at(event, about) or carried.at)
-        if kind.startswith(_BUS) or about:
+        if kind.startswith(BUS) or about:
             return ignored(kind)
         for key in _NO_EVIDENCE:
             if key in body:
@@ -211,6 +234,11 @@ def _learner(line: _Line, *, graded: bool = False) -> str:
     return ""
 
 
+def _told(line: _Line, field: str) -> str:
+    """Return a text that old lines have beside the event, new ones in its context; empty where there is none."""
+    return text(line.event.get(field)) or text(line.context.get(field))
+
+
 def _when(line: _Line) -> datetime:
     field = "time" if "time" in line.event else "timestamp"
     return moment(line.event.get(field), field)
@@ -247,6 +275,18 @@ def _id(what: str, user_id: str, at: datetime, *told: object) -> str:
     return derived(_FORMAT, what, user_id, at.astimezone(UTC).isoformat(), *told)
 
 
+def _as_sent(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a view says whichever way it came: the bus has it as it was sent, the log as the LMS rewrites it."""
+    sent = {key: each for key, each in payload.items() if key not in _ADDED}
+    if "current_tab" in sent:
+        # Made of it.
+        sent.pop("old", None)
+        sent.pop("new", None)
+    if "current_time" in sent:
+        sent["currentTime"] = sent.pop("current_time")
+    return sent
+
+
 def _digest(payload: Mapping[str, Any]) -> str:
     try:
         written = orjson.dumps(payload or None, option=orjson.OPT_SORT_KEYS)
@@ -281,6 +321,8 @@ def _problem_check(line: _Line) -> Conversion:
     if any(_is_queued(each) for each in inputs.values()):
         return ignored("problem_check (queued)")
     correct = _success(line)
+    if not correct and inputs and all(_is_blank(line, each) for each in inputs):
+        return ignored("problem_check (nothing answered)")
     score = share(number(line.payload.get("grade")), None, number(line.payload.get("max_grade")))
     made = answer(occasion, problem_id, course_id or problem_id, correct=correct, score=score)
     return Conversion((Made("interactions", made, "server", attempt),))
@@ -301,7 +343,7 @@ def _several(line: _Line, occasion: Occasion, problem_id: str, attempt: str, inp
         if correct is None or _is_queued(graded):
             continue
         is_graded = True
-        if answered and each not in answered:
+        if (answered and each not in answered) or (not correct and _is_blank(line, each)):
             continue
         points = number(graded.get("npoints")) if in_points else None
         made.append(
@@ -321,6 +363,21 @@ def _several(line: _Line, occasion: Occasion, problem_id: str, attempt: str, inp
     if made:
         return Conversion(tuple(made))
     return ignored("problem_check (nothing answered)" if is_graded else "problem_check (queued)")
+
+
+def _is_blank(line: _Line, question: str) -> bool:
+    """Return whether a question was left as it was; where that was right, it was meant."""
+    for answers, key in (
+        (part(line.payload, "submission", question), "answer"),
+        (part(line.payload, "answers"), question),
+    ):
+        if key in answers:
+            given = answers[key]
+            if isinstance(given, str):
+                # What a drop-down list says before anything is chosen.
+                return not given.strip() or given.endswith("_dummy_default")
+            return given is None or given == []
+    return False
 
 
 def _question(problem_id: str, question: str) -> str:
@@ -352,11 +409,16 @@ def _problem(line: _Line) -> str:
     return needed_name(usage_key if problem_id is None else problem_id, f"{line.prefix}.problem_id")
 
 
+_ITEM_BANK: Final = -1  # where the items of a drag-and-drop problem are before they are placed
+
+
 def _dropped(line: _Line) -> Conversion:
     """An item was dropped on a zone of a drag-and-drop problem: a question of its own each."""
     user_id = _learner(line)
     if not user_id:
         return ignored("anonymous")
+    if number(line.payload.get("location_id")) == _ITEM_BANK:
+        return ignored(f"{line.kind} (taken back)")
     problem_id = _problem(line)
     correct = flag(line.payload.get("is_correct"))
     if correct is None:
@@ -383,12 +445,32 @@ def _seeing(field: str) -> "_Known":
     return lambda line: _seen(line, needed_name(line.payload.get(field), f"{line.prefix}.{field}"))
 
 
+def _video(line: _Line) -> Conversion:
+    """A video was seen. Phones name its block, which the log turns into what browsers say: the last part of it."""
+    block = name(line.payload.get("module_id"))
+    if not block or line.payload.get("id") is not None:
+        return _seen(line, needed_name(line.payload.get("id"), f"{line.prefix}.id"))
+    if block.startswith("i4x://"):
+        item_id = _NOT_IN_HTML.sub("_", block.replace("://", "-").replace("/", "-"))
+    else:
+        item_id = block.rpartition("@")[2]
+    return _seen(line, needed_name(item_id, f"{line.prefix}.module_id"), _course(line, block))
+
+
 def _textbook(line: _Line) -> Conversion:
+    if line.kind != "book":
+        return _seen(line, needed_name(line.payload.get("chapter"), f"{line.prefix}.chapter"))
     # A page that was asked for by its number is told twice, by `book` too.
-    if line.kind == "book" and text(line.payload.get("type")) not in {"nextpage", "prevpage"}:
+    if text(line.payload.get("type")) not in {"nextpage", "prevpage"}:
         return ignored("book")
-    chapter = needed_name(line.payload.get("chapter"), f"{line.prefix}.chapter")
-    return _seen(line, chapter)
+    book = name(line.payload.get("chapter")) or _book(line)
+    return _seen(line, book) if book else ignored("book")
+
+
+def _book(line: _Line) -> str:
+    """Return the book on whose page something happened, as a request for it names it; empty for any other page."""
+    below = _COURSE.search(unquote(_told(line, "page")))
+    return name(below[0].rstrip("/")) if below is not None and below[2].partition("/")[0] in _BOOKS else ""
 
 
 def _link(line: _Line) -> Conversion:
@@ -396,21 +478,48 @@ def _link(line: _Line) -> Conversion:
     target = line.payload.get("target_url")
     if target is None:
         raise missing(f"{line.prefix}.target_url", "where the link leads")
-    item_id = _at(text(target))
-    if not item_id or item_id == _at(text(line.payload.get("current_url"))):
+    came_from = text(line.payload.get("current_url"))
+    own = {_host(came_from), _told(line, "host").lower()}
+    item_id = _at(text(target), own)
+    if not item_id or item_id == _at(came_from, own):
         return ignored(line.kind)
     return _seen(line, item_id)
 
 
-def _at(url: str) -> str:
-    """Return what is to be seen at an address: its block, else the address without its query; empty for no page."""
-    path = unquote(url).partition("#")[0].partition("?")[0]
-    block = _BLOCK.search(path)
+def _host(url: str) -> str:
+    """Return the host of an address in lower case, empty where it names none."""
+    scheme, _, rest = url.partition("//")
+    return rest.partition("/")[0].lower() if scheme in {"", "http:", "https:"} else ""
+
+
+def _at(url: str, own: Collection[str] = ()) -> str:
+    """
+    Return what is to be seen at an address: its block, else the address without its query; empty for nothing to learn.
+
+    Args:
+        url: The address.
+        own: Hosts of the platform, on which only pages of courses are something to learn.
+    """
+    address = unquote(url).partition("#")[0].partition("?")[0]
+    block = _BLOCK.search(address)
     if block is not None:
         return name(block[0])
-    if not path.startswith(("http://", "https://", "/")) or "@" in path.partition("//")[2].partition("/")[0]:
+    without_course = _COURSE_KEY.sub("", address)
+    if not address.startswith(("http://", "https://", "/")) or "@" in without_course or "%40" in without_course:
         return ""
-    return name(path.rstrip("/"))
+    host = _host(address)
+    if without_course != address or not host or host in own:
+        below = _COURSE.search(address)
+        is_page = below is not None and _is_to_be_seen(below[2])
+    else:
+        is_page = _OF_SOMEBODY.search(address) is None
+    return name(address.rstrip("/")) if is_page else ""
+
+
+def _is_to_be_seen(below: str) -> bool:
+    """Return whether a path below a course is one of its pages with something to learn on them."""
+    place = below.partition("/")[0]
+    return place in _PLACES or _STATIC_PAGE.fullmatch(place) is not None
 
 
 def _page(line: _Line) -> Conversion:
@@ -418,11 +527,13 @@ def _page(line: _Line) -> Conversion:
     path = unquote(line.kind)
     below = _COURSE.match(path)
     place, _, rest = (below[2] if below is not None else path[1:]).partition("/")
+    if _STUDIO.match(_told(line, "host")) or _IN_STUDIO.search(_told(line, "referer")):
+        return ignored("request")
     if place in {"xblock", "modx"}:
         return _block(line, path, rest)
-    if below is None or not (place in _PLACES or _STATIC_PAGE.fullmatch(place)):
+    item_id = _at(path) if below is not None and _is_to_be_seen(below[2]) else ""
+    if below is None or not item_id:
         return ignored("request")
-    item_id = _at(path)
     # The last of chapter, section and position is where in the section.
     if place == "courseware" and rest.strip("/").count("/") > 1:
         item_id = re.sub(r"/\d+$", "", item_id)
@@ -454,7 +565,7 @@ def _seen(line: _Line, item_id: str, course_id: str = "") -> Conversion:
     if not user_id:
         return ignored("anonymous")
     course_id = course_id or _course(line, item_id)
-    occasion = _occasion(line, user_id, course_id, f"view\x1f{item_id}")
+    occasion = _occasion(line._replace(payload=_as_sent(line.payload)), user_id, course_id, f"view\x1f{item_id}")
     return Conversion((Made("interactions", view(occasion, item_id, course_id or item_id)),))
 
 
@@ -652,7 +763,13 @@ _LINES: Final[Mapping[str, _Known]] = MappingProxyType(
             (
                 "load_video", "play_video", "pause_video", "seek_video", "stop_video", "complete_video",
                 "edx.video.loaded", "edx.video.played", "edx.video.paused", "edx.video.position.changed",
-                "edx.video.stopped", "seq_goto", "seq_next", "seq_prev", "edx.ui.lms.sequence.next_selected",
+                "edx.video.seeked", "edx.video.stopped",
+            ),
+            _video,
+        ),
+        **dict.fromkeys(
+            (
+                "seq_goto", "seq_next", "seq_prev", "edx.ui.lms.sequence.next_selected",
                 "edx.ui.lms.sequence.previous_selected", "edx.ui.lms.sequence.tab_selected",
                 "edx.ui.lms.jump_nav.selected", "edx.forum.thread.viewed",
             ),

@@ -34,6 +34,7 @@ from stream.adapters.fields import (
 
 FORMAT: Final = "xapi"
 
+_ACTOR, _ACTED_FOR = "actor", "context.extensions.for"  # fields
 _AGENT: Final = "an agent with mbox, account, openid or mbox_sha1sum"
 _MOST_SKILLS: Final = 16  # as many as an interaction may name
 _ROUNDING: Final = 1e-3
@@ -51,10 +52,14 @@ _VIEWED_OF_MEDIA: Final = frozenset({"paused", "seeked", "completed", "terminate
 _STARTED: Final = frozenset({"attempted", "attempt", "started", "start", "resumed", "resume"})
 _SUBMITTED: Final = frozenset({"submitted", "submit", "turned-in", "handed-in"})
 _GRADED: Final = frozenset({"scored", "score", "graded", "grade", "assessed", "evaluated", "marked"})
-_JUDGED: Final = _GRADED | {
-    "attempted", "attempt", "completed", "complete", "passed", "failed", "earned", "attained", "mastered", "achieved",
-    "achieve", "satisfied", "satisfy", "finished", "terminated", "exited", "solved",
-}  # fmt: skip
+# What these say of a whole is how it stands, which tools say at the end of every session.
+_STANDING: Final = frozenset(
+    {
+        "completed", "complete", "passed", "failed", "earned", "attained", "mastered", "achieved", "achieve",
+        "satisfied", "satisfy", "finished", "terminated", "exited",
+    }
+)  # fmt: skip
+_JUDGED: Final = _GRADED | _STANDING | {"attempted", "attempt", "solved"}
 _BY_VERB: Final = {"passed": True, "mastered": True, "failed": False}
 _ENROLLED: Final = frozenset({"registered", "register", "enrolled", "enrol", "enroll", "enrolled-in"})
 _LEFT_ANYTHING: Final = frozenset({"left", "leave"})
@@ -82,7 +87,8 @@ _WORKS: Final = frozenset({"solution", "submission", "comment", "review"})
 # Who looks at these learns nothing from them.
 _NO_RESOURCES: Final = _SITES | {"person", "user", "user-profile", "message", "notification", "badge"}
 # An activity's neighbours that do not say what it is about: the site, and the one attempt.
-_NO_TOPICS: Final = _SITES | {"profile", "attempt", "review"}
+_ATTEMPTS: Final = "attempt"
+_NO_TOPICS: Final = _SITES | {"profile", _ATTEMPTS, "review"}
 _COMPOUND: Final = "compound"  # H5P: a set of questions, each of which has a statement of its own
 
 _ABOUT_STATEMENTS: Final = frozenset({"StatementRef", "SubStatement"})
@@ -100,7 +106,15 @@ _EDX_COURSE: Final = "course-v1:"
 _EDX_PROBLEM: Final = "type@problem"
 _MAILTO: Final = "mailto:"
 _ATTEMPT: Final = "http://id.tincanapi.com/extension/attempt-id"
+_SESSION: Final = "https://w3id.org/xapi/cmi5/context/extensions/sessionid"
+_FOR: Final = "https://yetanalytics.com/profiles/prepositions/concepts/context-extensions/for"
+"""Whom a statement is about where the actor is somebody else (Moodle's plugin: a teacher who grades, or looks)."""
+
+_JISC: Final = "xapi.jisc.ac.uk/"
 _LATE: Final = "http://xapi.jisc.ac.uk/attendance_late"
+_PERCENT: Final = 100.0  # of what raw scores without bounds are, as SCORM has them; `schemas.GradeRecorded.max_score`
+_UNSAID: Final = frozenset({"", "unknown"})
+"""Texts that stand for no value: SCORM's elements are empty before they are set, and a status is `unknown`."""
 
 
 class _Score(NamedTuple):
@@ -137,6 +151,14 @@ class _Place(NamedTuple):
     topic_id: str
     course_id: str
     skills: tuple[str, ...]
+    attempt: str
+
+
+class _Learner(NamedTuple):
+    """Whom a statement is about, an agent or a group, and the field that says so."""
+
+    field: str
+    said: object
 
 
 _Maker = Callable[[_Statement, Occasion, _Place], Made]
@@ -183,10 +205,8 @@ def convert(event: Mapping[str, Any], carried: Carried = UNSAID) -> Conversion:
         InvalidEvent: If it is about learning, and does not say who did what to which activity, and when.
     """
     verb, object_ = _verb(event), part(event, "object")
-    if verb == "voided":
-        return conversion.ignored(verb, voids=name(object_.get("id")))
-    if flag(event.get("voided")):
-        return conversion.ignored("voided")
+    if verb == "voided" or flag(event.get("voided")):
+        return conversion.ignored("voided", voids=name(object_.get("id")) if verb == "voided" else "")
     about = text(object_.get("objectType"))
     if about in _ABOUT_STATEMENTS:
         return conversion.ignored(verb)
@@ -195,12 +215,15 @@ def convert(event: Mapping[str, Any], carried: Carried = UNSAID) -> Conversion:
     type_ = part(object_, "definition").get("type")
     item_id, result, context = name(object_.get("id")), part(event, "result"), part(event, "context")
     statement = _Statement(verb, item_id, _last(type_), object_, result, context)
-    maker = _maker(statement)
+    maker, learner = _maker(statement), _learner(event, context)
+    is_by_another = learner.field != _ACTOR
     if maker is None:
-        return conversion.ignored(verb, tuple(_opened(event, statement, carried.at)))
+        return conversion.ignored(verb, () if is_by_another else tuple(_opened(event, statement, carried.at)))
+    if is_by_another and maker is _view:
+        return conversion.ignored(f"{verb} (by somebody else)")
     if not item_id:
         raise _no_activity(event.get("object"))
-    return _converted(event, statement, maker, "actor", carried.at)
+    return _converted(event, statement, maker, learner, carried.at)
 
 
 def _verb(event: Mapping[str, Any]) -> str:
@@ -259,10 +282,12 @@ def _of_whole(statement: _Statement) -> _Maker | None:
     verb, kind = statement.verb, statement.kind
     if verb in _GRADED and kind in _WORKS:
         return None
-    if _may_be_graded(statement) and _score(statement.result) is not None:
-        return _grade
-    if verb in _JUDGED and _success(statement) is not None:
-        return _outcome if kind in _COURSES else _answer
+    if _may_be_graded(statement):
+        if _score(statement.result) is not None:
+            return _grade
+        if verb in _JUDGED and _success(statement) is not None:
+            return _outcome if kind in _COURSES else _standing if verb in _STANDING else _answer
+        _check_gradeless(statement.result)
     return _grade if verb in _SUBMITTED and kind not in _POLLS else None
 
 
@@ -297,16 +322,50 @@ def _is_question(statement: _Statement) -> bool:
 
 
 def _has_outcome(statement: _Statement) -> bool:
-    result = statement.result
-    if _success(statement) is not None or _share(result) is not None:
+    if _success(statement) is not None or _share(statement.result) is not None:
         return True
-    success, score = result.get("success"), part(result, "score")
-    if success is not None:
-        raise bad("result.success", "true or false", success)
-    for field in ("scaled", "raw"):
-        if score.get(field) is not None and number(score[field]) is None:
-            raise bad(f"result.score.{field}", "a number", score[field])
+    _check_readable(statement.result)
     return False
+
+
+def _check_readable(result: Mapping[str, Any]) -> None:
+    """
+    Accept a result that has no outcome.
+
+    Raises:
+        InvalidEvent: If something in it is meant to be one.
+    """
+    success, score = result.get("success"), result.get("score")
+    if not _is_unsaid(success) and flag(success) is None:
+        raise bad("result.success", "true or false", success)
+    if _is_unsaid(score) or score == []:  # an empty object, as PHP writes it
+        return
+    if not isinstance(score, dict):
+        raise bad("result.score", "an object", score)
+    if _is_of_nothing(score):
+        return
+    for field in ("scaled", "raw", "min", "max"):
+        if not _is_unsaid(score.get(field)) and number(score[field]) is None:
+            raise bad(f"result.score.{field}", "a number", score[field])
+    if not _is_unsaid(score.get("scaled")) and _is_unsaid(score.get("raw")):
+        raise bad("result.score.scaled", "a number of at most 1", score["scaled"])
+
+
+def _check_gradeless(result: Mapping[str, Any]) -> None:
+    """
+    Accept a result of a whole that has no grade.
+
+    Raises:
+        InvalidEvent: If something in it is meant to be one.
+    """
+    _check_readable(result)
+    score = part(result, "score")
+    if number(score.get("raw")) is not None and _is_unsaid(score.get("max")):
+        raise bad("result.score.raw", f"a number from 0 to {_PERCENT:g}, or a max beside it", score["raw"])
+
+
+def _is_unsaid(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value.strip().lower() in _UNSAID)
 
 
 def _success(statement: _Statement) -> bool | None:
@@ -338,8 +397,8 @@ def _score(result: Mapping[str, Any]) -> _Score | None:
     scaled = number(score.get("scaled"))
     if scaled is not None and scaled <= 1 + _ROUNDING:
         return _Score(min(max(scaled, 0.0), 1.0), 1.0)
-    # Raw scores without bounds come from SCORM, where they are percentages.
-    return _Score(raw, None) if raw is not None and highest is None and 0 <= raw <= 100 else None  # noqa: PLR2004
+    is_percentage = raw is not None and 0 <= raw <= _PERCENT and _is_unsaid(score.get("max"))
+    return _Score(raw, None) if raw is not None and is_percentage else None
 
 
 def _is_of_nothing(score: Mapping[str, Any]) -> bool:
@@ -368,6 +427,19 @@ def _answer(statement: _Statement, occasion: Occasion, place: _Place) -> Made:
     return Made("interactions", made, statement.verb, name(stated))
 
 
+def _standing(statement: _Statement, occasion: Occasion, place: _Place) -> Made:
+    """
+    Return that a whole was passed or failed, which may be said more than once.
+
+    The attempt is an activity beside it, or of cmi5 the session, which has one verdict. It is not the registration:
+    that lasts over all the sessions and attempts of a learner at a course.
+    """
+    made = _answer(statement, occasion, place)
+    extensions = part(statement.context, "extensions")
+    attempt = made.attempt or place.attempt or name(extensions.get(_ATTEMPT)) or name(extensions.get(_SESSION))
+    return made._replace(attempt=attempt, is_status=True)
+
+
 def _view(statement: _Statement, occasion: Occasion, place: _Place) -> Made:
     topic_id = place.topic_id or statement.item_id
     made = conversion.view(_in_course(occasion, place), statement.item_id, topic_id, _took_s(statement))
@@ -391,6 +463,8 @@ def _grade(statement: _Statement, occasion: Occasion, place: _Place) -> Made:
     occasion.metadata.update({field: value for field, value in stated.items() if value is not None})
     score = _score(statement.result)
     value, highest = (None, None) if score is None else score
+    if value is not None and highest is None:
+        occasion.metadata["max_score_assumed"] = True
     course_id = place.course_id or None
     return Made("academics", conversion.grade(occasion, statement.item_id or None, value, highest, course_id=course_id))
 
@@ -409,13 +483,24 @@ def _enrolment(statement: _Statement, occasion: Occasion, _place: _Place) -> Mad
 
 
 def _attendance(statement: _Statement, occasion: Occasion, place: _Place) -> Made:
-    """Return that somebody was at an event; the UK's recipe says absence and lateness in the result."""
-    status = "present"
-    if flag(statement.result.get("completion")) is False:
-        status = "absent"
-    elif flag(part(statement.result, "extensions").get(_LATE)):
+    """
+    Return that somebody was at an event; the UK's recipe says absence and lateness in the result.
+
+    Elsewhere who attended was there, though not to the end (Moodle's plugin says so of partial attendance).
+    """
+    result, status = statement.result, "present"
+    if flag(result.get("completion")) is False:
+        if _is_of_jisc(statement) and not duration_s(result.get("duration")):
+            status = "absent"
+    elif flag(part(result, "extensions").get(_LATE)):
         status = "late"
     return _record(occasion, "attendance_recorded", status=status, course_id=place.course_id or None)
+
+
+def _is_of_jisc(statement: _Statement) -> bool:
+    definition = part(statement.activity, "definition")
+    extensions = (part(said, "extensions") for said in (statement.result, statement.context, definition))
+    return any(_JISC in each for each in (text(definition.get("type")), *(key for some in extensions for key in some)))
 
 
 def _record(occasion: Occasion, kind: str, **fields: str | None) -> Made:
@@ -423,7 +508,7 @@ def _record(occasion: Occasion, kind: str, **fields: str | None) -> Made:
 
 
 def _converted(
-    event: Mapping[str, Any], statement: _Statement, maker: _Maker, learner: str, sent_at: datetime | None
+    event: Mapping[str, Any], statement: _Statement, maker: _Maker, learner: _Learner, sent_at: datetime | None
 ) -> Conversion:
     """
     Return one event for each learner.
@@ -432,10 +517,10 @@ def _converted(
         event: The statement.
         statement: What was read of it.
         maker: Of its events.
-        learner: Field that says who they are.
+        learner: Whose they are.
         sent_at: The time of a statement that names none.
     """
-    users = _users(event.get(learner), learner)
+    users = _users(learner.said, learner.field)
     if not users:
         return conversion.ignored("group")
     stated = _stated_at(event)
@@ -443,7 +528,7 @@ def _converted(
     place = _place(statement)
     # A statement that is sent again is sent at another time.
     event_id = name(event.get("id")) or _derived_id(statement, users, None if stated is None else at)
-    in_group = _is_group(event.get(learner))
+    in_group = _is_group(learner.said)
     made = []
     for i, user_id in enumerate(users):
         own_id = name(f"{event_id}/{i}") if in_group else event_id
@@ -471,10 +556,14 @@ def _stated_at(event: Mapping[str, Any]) -> object:
 def _graded_by_another(event: Mapping[str, Any], verb: str, sent_at: datetime | None) -> Conversion:
     """Convert a grade that somebody gave to a learner, who is the object; what was graded is in the context."""
     result, context = part(event, "result"), part(event, "context")
-    if verb not in _GRADED or _score(result) is None:
+    if verb not in _GRADED:
+        return conversion.ignored(verb)
+    if _score(result) is None:
+        _check_gradeless(result)
         return conversion.ignored(verb)
     graded = _place(_Statement(verb, "", "", {}, result, context)).topic_id
-    return _converted(event, _Statement(verb, graded, "", {}, result, context), _grade, "object", sent_at)
+    statement = _Statement(verb, graded, "", {}, result, context)
+    return _converted(event, statement, _grade, _Learner("object", event["object"]), sent_at)
 
 
 def _no_activity(found: object) -> InvalidEvent:
@@ -487,6 +576,14 @@ def _no_activity(found: object) -> InvalidEvent:
 
 
 # Who --------------------------------------------------------------------------------------------------------------
+
+
+def _learner(event: Mapping[str, Any], context: Mapping[str, Any]) -> _Learner:
+    """Return whom a statement is about: the actor, unless it names another for whom that one acted."""
+    actor, other = event.get("actor"), part(context, "extensions").get(_FOR)
+    if not isinstance(other, dict) or (_identifier(other) and _identifier(other) == _identifier(actor)):
+        return _Learner(_ACTOR, actor)
+    return _Learner(_ACTED_FOR, other)
 
 
 def _users(actor: object, field: str) -> list[str]:
@@ -547,26 +644,31 @@ def _address(mbox: str) -> str:
 
 def _place(statement: _Statement) -> _Place:
     """Return what an activity is about and the course it belongs to: the closest neighbours that can be it."""
-    activities = part(statement.context, "contextActivities")
-    topic_id, course_id, skills = "", "", []
-    if activities:
-        for relation in ("parent", "grouping", "other"):
-            for activity in items(activities.get(relation)):
-                if not isinstance(activity, dict):
-                    continue
-                named = name(activity.get("id"))
-                if not named:
-                    continue
-                kind = _last(part(activity, "definition").get("type"))
-                if kind in _COURSES or (_EDX_COURSE in named and _EDX_BLOCK not in named):
-                    course_id = course_id or named
-                elif kind in _SKILLS:
-                    skills.append(named)
-                elif not topic_id and relation != "other" and kind not in _NO_TOPICS and named != statement.item_id:
-                    topic_id = named
+    topic_id, course_id, skills, attempt = "", "", [], ""
+    for relation, named, kind in _neighbours(statement.context):
+        if kind in _COURSES or (_EDX_COURSE in named and _EDX_BLOCK not in named):
+            course_id = course_id or named
+        elif kind in _SKILLS:
+            skills.append(named)
+        elif kind == _ATTEMPTS:
+            attempt = attempt or named
+        elif not topic_id and relation != "other" and kind not in _NO_TOPICS and named != statement.item_id:
+            topic_id = named
     if statement.kind in _COURSES:
         course_id = statement.item_id
-    return _Place(topic_id or course_id, course_id, tuple(dict.fromkeys(skills))[:_MOST_SKILLS])
+    return _Place(topic_id or course_id, course_id, tuple(dict.fromkeys(skills))[:_MOST_SKILLS], attempt)
+
+
+def _neighbours(context: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Give the activities beside a statement's own, the closest first: how they stand to it, their ids and kinds."""
+    activities = part(context, "contextActivities")
+    if not activities:
+        return
+    for relation in ("parent", "grouping", "other"):
+        for activity in items(activities.get(relation)):
+            named = name(activity.get("id")) if isinstance(activity, dict) else ""
+            if named:
+                yield relation, named, _last(part(activity, "definition").get("type"))
 
 
 def _opened(event: Mapping[str, Any], statement: _Statement, sent_at: datetime | None) -> Iterator[Opened]:

@@ -90,6 +90,33 @@ def test_shares(score: float | None, lowest: float | None, highest: float | None
     assert fields.share(score, lowest, highest) == expected
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        "actor",
+        "actor.mbox",
+        "actor.member.1",
+        "object.account",
+        "object.assignee",
+        "context.extensions.for",
+        "context.user_id",
+        "body.user_uuid",
+        "username",
+        "event.email",
+        "relateduserid",
+        "body.student_id",
+    ],
+)
+def test_what_stands_for_somebody_is_not_shown(field: str) -> None:
+    """It may be a name or an address; of what kind it is, and how long, is said."""
+    for found in ("Ada Lovelace <ada@school.example>", 20011, ["Ada"], {"Ada": 1}):
+        detail = fields.bad(field, "a user", found).detail
+        assert "ada" not in detail.lower()
+        assert "20011" not in detail
+        assert detail.startswith(f"{field}: expected a user, found ")
+    assert fields.bad("eventname", "a class", "quiz").detail == "eventname: expected a class, found 'quiz'"
+
+
 def test_long_names_stay_apart() -> None:
     """Two of them with one beginning are two."""
     first, second = (fields.name("x" * 300 + end) for end in "ab")

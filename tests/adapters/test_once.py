@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from stream.adapters.conversion import Conversion, Made, Occasion, Opened, answer, view
-from stream.adapters.once import RESENT, TWIN, VOIDED, Once
+from stream.adapters.once import RESENT, TWIN, UNCHANGED, VOIDED, Once
 
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
 
@@ -24,6 +24,12 @@ def answered(
     return Conversion(
         (Made("interactions", answer(_occasion(event_id, at_s, user), item, "t-1", **fields), witness, attempt),)
     )
+
+
+def stands(event_id: str, at_s: float, **fields: Any) -> Conversion:
+    """Return the conversion of a statement of how a whole stands."""
+    (made,) = answered(event_id, at_s, **fields).made
+    return Conversion((made._replace(is_status=True),))
 
 
 def opened(at_s: float, item: str = "i-1", user: str = "u-1") -> Conversion:
@@ -76,6 +82,14 @@ def test_attempts_tell_answers_apart() -> None:
     first = answered("a", 0, witness="browser", attempt="1")
     assert kept(Once(), first, answered("b", 1, attempt="2")) == ["a", "b"]
     assert kept(Once(), first, answered("b", 300, attempt="1")) == ["a"]
+
+
+def test_an_attempt_that_is_logged_twice_at_once_is_one() -> None:
+    """By one witness, which names the attempt, within a second; later, or of another outcome, it is a second answer."""
+    once = Once()
+    log = [answered("a", 0, attempt="1"), answered("b", 0.9, attempt="1"), answered("c", 1.1, attempt="1")]
+    assert kept(once, *log) == ["a", "c"]
+    assert kept(once, answered("d", 1.5, attempt="1", correct=False)) == ["d"]
 
 
 def test_a_score_and_a_verdict_agree_by_what_they_mean() -> None:
@@ -215,6 +229,41 @@ def test_an_attempt_is_counted_anew_after_a_reset() -> None:
     """The first attempt of today is not the first of last month."""
     first = answered("a", 0, witness="browser", attempt="1")
     assert kept(Once(), first, answered("b", 30 * 86_400, attempt="1")) == ["a", "b"]
+
+
+def test_a_status_is_told_once() -> None:
+    """However often, by whomever, and however long after; it takes no time from an opening."""
+    once, day = Once(), 86_400
+    log = [stands("a", 0, attempt="1"), stands("b", 40, attempt="1"), stands("c", 600, attempt="1", witness="exit")]
+    assert kept(once, *log) == ["a"]
+    once.sift(opened(3 * day))
+    assert once.sift(stands("d", 3 * day + 300, attempt="1", witness="exit")) == ([], [UNCHANGED])
+
+
+def test_a_status_that_changes_is_told() -> None:
+    """Also back to what it was, and of another attempt."""
+    log = [
+        stands("failed", 0, attempt="1", correct=False),
+        stands("passed", 10, attempt="1"),
+        stands("failed again", 20, attempt="1", correct=False),
+        stands("another", 30, attempt="2", correct=False),
+        stands("another once more", 40, attempt="2", correct=False),
+        stands("still", 50, attempt="1", correct=False),
+    ]
+    assert kept(Once(), *log) == ["failed", "passed", "failed again", "another"]
+
+
+def test_a_status_of_no_attempt_counts_for_a_day_since_it_was_told() -> None:
+    """The same verdict a day later is another attempt; one that is told hour by hour is not."""
+    day = 86_400
+    assert kept(Once(), stands("a", 0), stands("b", 600), stands("c", day - 1), stands("d", 2 * day)) == ["a", "d"]
+    hourly = [stands(str(hour), 3_600 * hour) for hour in range(48)]
+    assert kept(Once(), *hourly) == ["0"]
+
+
+def test_a_status_after_an_answer_to_the_whole_says_nothing_new() -> None:
+    """But the same answer once more is an answer."""
+    assert kept(Once(), answered("a", 0), stands("b", 600, witness="exit"), answered("c", 700)) == ["a", "c"]
 
 
 def test_openings_out_of_order_invent_nothing() -> None:

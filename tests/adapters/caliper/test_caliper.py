@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import InvalidEvent
-from stream.adapters import caliper
+from stream.adapters import caliper, canvas
 from stream.adapters.conversion import KIND, Conversion
 from stream.adapters.converter import METADATA
 from stream.adapters.once import TWIN, Once
@@ -199,6 +199,40 @@ def test_a_bare_attempt_at_a_question_is_an_answer_to_it() -> None:
     event["actor"] = LEARNER
     ((_, made, *_),) = caliper.convert(event).made
     assert (made["type"], made["item_id"]) == ("quiz_complete", "https://campus.example/quizzes/3/items/7")
+
+
+@pytest.mark.parametrize(
+    ("urn", "asset_type"),
+    [
+        ("assignment", "assignment"), ("attachment", "attachment"), ("quizzes:quiz", "quizzes:quiz"),
+        ("wikiPage", "wiki_page"), ("discussion", "discussion_topic"), ("web_conference", "web_conference"),
+        ("lti/tool_proxy", "lti/tool_proxy"), ("course", "course"),
+    ],
+)  # fmt: skip
+def test_both_forms_of_canvas_give_one_item(urn: str, asset_type: str) -> None:
+    """Also where they have two words for a kind; each kind is counted apart."""
+    seen = of("Canvas: an assignment was seen")
+    seen["object"] = {"id": f"urn:instructure:canvas:{urn}:144", "type": "Entity"}
+    about = {"event_name": "asset_accessed", "event_time": seen["eventTime"], "user_id": "41180000000000051"}
+    own = {"metadata": about, "body": {"asset_id": "144", "asset_type": asset_type}}
+    (made,), (also,) = caliper.convert(seen).made, canvas.convert(own).made
+    assert made.event["item_id"] == also.event["item_id"]
+    assert made.event["user_id"] == also.event["user_id"]
+
+
+def test_a_view_of_a_file_is_none_of_a_quiz() -> None:
+    """Though Canvas gives them one number."""
+    once, seen = Once(), of("Canvas: an assignment was seen")
+    seen["object"] = {"id": "urn:instructure:canvas:attachment:144", "type": "Entity"}
+    answered = of("a question was answered, success as text") | {"eventTime": "2026-03-02T09:31:00.000Z"}
+    answered["actor"] = answered["generated"]["attempt"]["assignee"] = seen["actor"]["id"]
+    answered["object"]["id"] = "urn:instructure:canvas:quiz:144"
+    for field in ("startedAtTime", "endedAtTime", "duration"):
+        answered["generated"]["attempt"].pop(field, None)
+    once.sift(caliper.convert(seen))
+    ((made,), _) = once.sift(caliper.convert(answered))
+    assert made.event["item_id"] == "quiz:144"
+    assert "duration_seconds" not in made.event
 
 
 def test_an_attempt_is_a_number_or_nothing() -> None:

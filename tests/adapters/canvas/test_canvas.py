@@ -15,7 +15,8 @@ from hypothesis import given
 from schemas import InvalidEvent
 from stream.adapters import caliper, canvas
 from stream.adapters.conversion import Carried
-from stream.adapters.converter import METADATA
+from stream.adapters.converter import METADATA, Converter
+from stream.adapters.once import TWIN
 from tests.adapters.recorded import Event, copy_of, decoded, mangled, read
 
 RECORDED = read(Path(__file__).with_name("fixtures.jsonl"))
@@ -58,6 +59,9 @@ def test_nothing_personal_goes_on(recorded: Event) -> None:
     ("native", "standard", "differs"),
     [
         ("an assignment was seen", "Canvas: an assignment was seen", set()),
+        ("a quiz was seen", "Canvas: a view, of kind quizzes:quiz", set()),
+        ("a page was seen", "Canvas: a view, of kind wikiPage", set()),
+        ("a discussion was seen", "Canvas: a view, of kind discussion", set()),
         ("a quiz was handed in", "Canvas: a quiz was handed in", set()),
         ("a teacher graded", "Canvas: an assignment was graded", {"user_id"}),  # another learner's
         ("a student was invited", "Canvas: a student was enrolled by somebody else", set()),
@@ -65,7 +69,7 @@ def test_nothing_personal_goes_on(recorded: Event) -> None:
     ],
 )
 def test_both_forms_say_the_same(native: str, standard: str, differs: set[str]) -> None:
-    """Learners, courses, pages and assignments have one id in both."""
+    """Learners, courses, pages, quizzes and assignments have one id in both."""
     (ours,) = canvas.convert(of(native)).made
     (theirs,) = caliper.convert(IN_CALIPER[standard]["event"]).made
     left_out = {"event_id", "metadata", "timestamp"} | differs
@@ -73,6 +77,39 @@ def test_both_forms_say_the_same(native: str, standard: str, differs: set[str]) 
     assert {k: v for k, v in ours.event.items() if k not in left_out} == {
         k: v for k, v in theirs.event.items() if k not in left_out
     }
+
+
+def test_each_kind_of_item_is_counted_apart() -> None:
+    """An assignment, a page and a quiz of one number are three items."""
+    names = ("an assignment was seen", "a page was seen", "a quiz was seen", "a discussion was seen")
+    items = [canvas.convert(of(name)).made[0].event["item_id"] for name in names]
+    assert {each.partition(":")[2] for each in items} == {"41180000000000144"}
+    assert len(set(items)) == len(names)
+
+
+def assessed(skill: str, minute: int, *, mastery: bool, changed: bool = False, attempt: int | None = 1) -> Event:
+    """Return the verdict on a skill at one work."""
+    event = of("a skill was assessed by a question")
+    event["metadata"]["event_name"] = f"learning_outcome_result_{'updated' if changed else 'created'}"
+    event["metadata"]["event_time"] = f"2026-03-02T09:{minute:02}:00Z"
+    event["body"] |= {"learning_outcome_id": skill, "mastery": mastery, "score": None, "attempt": attempt}
+    return event
+
+
+@pytest.mark.parametrize(("attempt", "minute"), [(1, 59), (None, 1)])
+def test_each_skill_of_a_work_has_a_verdict_of_its_own(attempt: int | None, minute: int) -> None:
+    """One that is changed is no second statement on another skill, whose verdict was the same; of its own it is."""
+    result = Converter("canvas").convert_value(
+        [
+            assessed("17", 0, mastery=True, attempt=attempt),
+            assessed("18", 0, mastery=False, attempt=attempt),
+            assessed("18", minute, mastery=True, changed=True, attempt=attempt),
+            assessed("17", minute, mastery=True, changed=True, attempt=attempt),
+        ]
+    )
+    verdicts = [json.loads(each.value) for each in result.events]
+    assert [(each["skills"], each["correct"]) for each in verdicts] == [(["17"], True), (["18"], False), (["18"], True)]
+    assert result.ignored == [TWIN]
 
 
 def test_the_same_event_has_the_same_id() -> None:

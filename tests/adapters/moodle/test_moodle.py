@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from schemas import InvalidEvent
 from stream.adapters import moodle, openedx
 from stream.adapters.converter import METADATA
+from stream.adapters.once import Once
 from tests.adapters.recorded import Event, converted, decoded, mangled, read, told
 
 RECORDED = read(Path(__file__).with_name("fixtures.jsonl"))
@@ -65,6 +66,19 @@ def test_one_row_has_one_id() -> None:
     assert len(ids) == 1
     other = converted(moodle, {**BY_NAME["module viewed"]["event"], "id": 900002}).made[0]
     assert other.event["event_id"] not in ids
+
+
+def test_a_package_that_was_passed_is_passed_once() -> None:
+    """Its status is written on every commit; another attempt, or another status, is told."""
+    package, once = BY_NAME["package passed"]["event"], Once()
+    commits = ((0, 1, "passed"), (40, 1, "passed"), (600, 1, "passed"), (90_000, 1, "passed"), (90_600, 2, "passed"),
+               (90_700, 2, "failed"), (90_800, 2, "failed"))  # fmt: skip
+    kept = []
+    for number, (at_s, attempt, status) in enumerate(commits):
+        other = {"attemptid": str(attempt), "cmielement": "cmi.core.lesson_status", "cmivalue": status}
+        row = {**package, "id": number, "timecreated": package["timecreated"] + at_s, "other": json.dumps(other)}
+        kept += [number for _ in once.sift(converted(moodle, row))[0]]
+    assert kept == [0, 4, 5]
 
 
 def test_rows_of_other_tables_are_nothing() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from schemas import InvalidEvent
 from stream.adapters import moodle, openedx
-from stream.adapters.converter import METADATA
+from stream.adapters.converter import METADATA, Converter
 from tests.adapters.recorded import Event, converted, decoded, mangled, read, told
 
 RECORDED = read(Path(__file__).with_name("fixtures.jsonl"))
@@ -70,6 +70,49 @@ def ids(name: str) -> list[Any]:
 def test_one_line_has_one_id(other: str) -> None:
     """Whichever way it came."""
     assert ids("problem_check right") == ids(other)
+
+
+@pytest.mark.parametrize("name", ["edx.video.played", "edx.video.seeked", "sequence.tab_selected"])
+def test_one_view_has_one_id(name: str) -> None:
+    """Over the bus as it was sent, in the log as the LMS rewrote it."""
+    assert ids(f"{name} over the bus") == ids(f"{name} in the log")
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "other"),
+    [
+        ("edx.video.played over the bus", "current_time", 4),
+        ("edx.video.played over the bus", "module_id", "block-v1:LakeU+GEO101+2026_T1+type@video+block@other"),
+        ("edx.video.seeked over the bus", "new_time", 63),
+        ("sequence.tab_selected over the bus", "target_tab", 2),
+    ],
+)
+def test_another_view_has_another_id(name: str, field: str, other: object) -> None:
+    """Phones count in seconds: of two views of one second, what they say tells them apart."""
+    tracked = BY_NAME[name]["event"]["tracking_log"]
+    changed = {"tracking_log": {**tracked, "data": {**tracked["data"], field: other}}}
+    (made,) = converted(openedx, changed).made
+    assert made.event["event_id"] not in ids(name)
+
+
+@pytest.mark.parametrize("kind", ["seq_goto", "seq_next"])
+def test_old_steps_are_told_apart_by_what_they_say(kind: str) -> None:
+    """What browsers once sent had nothing but the old and the new place."""
+    event = BY_NAME["seq_next"]["event"] | {"event_type": kind, "name": kind}
+    steps = [{**event, "event": {"id": "week_two", "old": old, "new": old + 1}} for old in (1, 2)]
+    first, second = (converted(openedx, each).made[0].event["event_id"] for each in steps)
+    assert first != second
+
+
+def test_what_the_bus_calls_an_event_tells_its_family() -> None:
+    """In a header alone, of most of its events; none of them is a fault, and those that say something are read."""
+    login = b'{"user": {"id": 4711, "is_active": true, "pii": {"username": "mira"}}}'
+    result = Converter().convert(login, [("ce_type", b"org.openedx.learning.auth.session.login.completed.v1")])
+    assert result.ignored == ["org.openedx.learning.auth.session.login.completed.v1"]
+    assert Converter().convert(login, [("ce_type", b"org.example.login")]).faults
+    passed = BY_NAME["passing over the bus"]
+    headers = [("ce_type", passed["kind"].encode()), ("ce_time", b"2026-02-11T08:15:42Z")]
+    assert Converter().convert(json.dumps(passed["event"]).encode(), headers).converted == 1
 
 
 def test_each_question_has_an_id_of_its_own() -> None:

@@ -18,6 +18,7 @@ from schemas import InvalidEvent
 from schemas.events import ACADEMIC, INTERACTION
 from stream.adapters import xapi
 from stream.adapters.conversion import Carried, Conversion
+from stream.adapters.once import UNCHANGED, Once
 from tests.adapters.recorded import ODD, Event, mangled, read
 
 FIXTURES = read(Path(__file__).with_name("fixtures.jsonl"))
@@ -168,6 +169,94 @@ def test_what_the_grades_say_of_a_problem_is_no_second_answer() -> None:
     found, graded = (xapi.convert(each["event"]).made[0] for name in names for each in FIXTURES if each["name"] == name)
     assert (found.event["type"], graded.event["type"]) == ("quiz_complete", "grade_recorded")
     assert found.event["item_id"] == graded.event["assessment_id"]
+
+
+def lesson(verb: str, at: str, result: Event | None = None, **context: Any) -> Event:
+    """Return a statement of how a learner stands in a lesson."""
+    return {
+        "actor": {"account": {"homePage": "http://lms.example", "name": "7"}},
+        "verb": {"id": f"http://adlnet.gov/expapi/verbs/{verb}"},
+        "object": {"id": "http://scorm.example/sco/1", "definition": {"type": f"{ACTIVITIES}/lesson"}},
+        "timestamp": at,
+        "context": context,
+        **({} if result is None else {"result": result}),
+    }
+
+
+ACTIVITIES = "http://adlnet.gov/expapi/activities"
+VERDICTS = ("failed", "passed", "failed")
+
+
+def told_once(*events: Event) -> list[Event]:
+    """Return the events of ours that are left of statements that come one after the other."""
+    once = Once()
+    return [made.event for event in events for made in once.sift(xapi.convert(event))[0]]
+
+
+def in_attempt(name: str) -> Event:
+    """Return a context that names an attempt."""
+    attempt = {"id": f"http://scorm.example/sco/1?attempt={name}", "definition": {"type": f"{ACTIVITIES}/attempt"}}
+    return {"contextActivities": {"grouping": [attempt]}}
+
+
+def test_a_lesson_that_was_passed_is_passed_once() -> None:
+    """Each session ends by saying it again, another day too; none of that is an answer, or took the learner time."""
+    success = {"success": True, "completion": True}
+    log = [
+        lesson("passed", "2026-03-02T09:10:00Z", **in_attempt("a")),
+        lesson("terminated", "2026-03-02T09:15:00Z", success, **in_attempt("a")),
+        lesson("resumed", "2026-03-03T10:00:00Z", **in_attempt("a")),
+        lesson("terminated", "2026-03-03T10:05:00Z", success, **in_attempt("a")),
+        lesson("passed", "2026-03-03T10:30:00Z", **in_attempt("b")),
+    ]
+    assert [each["timestamp"][:16] for each in told_once(*log)] == ["2026-03-02T09:10", "2026-03-03T10:30"]
+
+
+def test_a_lesson_that_names_no_attempt_is_passed_once_a_day() -> None:
+    """As Moodle's plugin says it whenever a package commits; a verdict that changes counts, and a score is a grade."""
+    moments = ("09:10", "09:16", "09:40")
+    assert len(told_once(*(lesson("passed", f"2026-03-02T{at}:00Z") for at in moments))) == 1
+    changed = [lesson(verb, f"2026-03-02T{at}:00Z") for verb, at in zip(VERDICTS, moments, strict=True)]
+    assert [each["correct"] for each in told_once(*changed)] == [False, True, False]
+    scored = [lesson("terminated", f"2026-03-02T{at}:00Z", {"score": {"scaled": 0.5}}) for at in moments]
+    assert [each["type"] for each in told_once(*scored)] == ["grade_recorded"] * 3
+
+
+def test_each_session_of_cmi5_has_its_verdict() -> None:
+    """One registration lasts over all of them, and is no attempt."""
+    session = "https://w3id.org/xapi/cmi5/context/extensions/sessionid"
+    log = [
+        lesson("failed", f"2026-03-02T{at}:00Z", {"success": False}, registration="r", extensions={session: of})
+        for of, at in (("s-1", "09:10"), ("s-1", "09:12"), ("s-2", "09:40"))
+    ]
+    assert [each["timestamp"][11:16] for each in told_once(*log)] == ["09:10", "09:40"]
+
+
+def test_an_answer_that_is_given_again_is_an_answer() -> None:
+    """Within one attempt too: only how a whole stands is said again and again."""
+    question = {"id": "http://scorm.example/q/1", "definition": {"type": f"{ACTIVITIES}/cmi.interaction"}}
+    log = [
+        lesson("answered", f"2026-03-02T{at}:00Z", {"success": True}, **in_attempt("a")) | {"object": question}
+        for at in ("09:10", "09:12")
+    ]
+    assert len(told_once(*log)) == 2
+    assert not any(made.attempt for each in log for made in xapi.convert(each).made)
+
+
+def test_what_is_left_out_says_why() -> None:
+    """It is counted under it."""
+    once = Once()
+    once.sift(xapi.convert(lesson("passed", "2026-03-02T09:10:00Z")))
+    assert once.sift(xapi.convert(lesson("passed", "2026-03-02T09:16:00Z"))) == ([], [UNCHANGED])
+
+
+def test_a_refusal_names_nobody() -> None:
+    """What stands where an actor should may be a name or an address."""
+    for actor in ("Ada Lovelace <ada@school.example>", {"mbox": 4, "name": "Ada"}, {"openid": ["ada@school.example"]}):
+        with pytest.raises(InvalidEvent) as caught:
+            xapi.convert(ANY | {"actor": actor})
+        assert caught.value.detail.startswith("actor")
+        assert "ada" not in caught.value.detail.lower()
 
 
 def converted(event: dict[str, Any]) -> Conversion | InvalidEvent:
