@@ -14,7 +14,7 @@ from stream.models.risk import RISK
 from stream.page.bounded import Latencies, Latest
 from stream.page.curves import Curves
 from stream.page.forgotten import Forgotten, Place, named_in
-from stream.page.glance import content, glance
+from stream.page.glance import content, glance, without_features
 from stream.page.lives import Life, moment
 from stream.page.people import People, Risks
 from stream.page.shape import Dead, Json, Progress, Quality, Snapshot, State, Totals, User
@@ -78,6 +78,8 @@ class Board:
         self._window = Window(window)
         self._quality: tuple[float, int, Quality] = (0.0, 0, self._window.quality())
         self._curves = Curves()
+        self._new_answers = 0
+        self._new_latencies_s: list[float] = []
         self._latencies = Latencies()
         self._people, self._risks = People(), Risks()
         self._lives = {name: Life(name) for name in (KNOWLEDGE, RISK)}
@@ -112,6 +114,8 @@ class Board:
             except (ValueError, KeyError, TypeError, AttributeError):
                 self.unreadable += 1  # nothing that a worker writes; the page is no place to complain of it
             self._moved_at = at
+        self._curves.add(self._new_answers, self._new_latencies_s, at)
+        self._new_answers, self._new_latencies_s = 0, []
 
     def advance(self, at: float) -> None:
         """Complete the curves' points up to a moment."""
@@ -190,8 +194,12 @@ class Board:
             self._quality = at, self._window.changes, quality
         return quality
 
-    def _place(self, record: Record) -> Place:
-        return Place(self._prefix + record.topic, record.partition, record.offset)
+    def _is_forgotten(self, said: Json) -> bool:
+        """Return whether what came of an event is not to be shown."""
+        if not self._forgotten:
+            return False
+        source = said["source"]
+        return self._forgotten.covers(said["user_id"], Place(source["topic"], source["partition"], source["offset"]))
 
     def _count_user(self, user_id: str) -> None:
         if len(self._users) < _MOST_USERS_COUNTED:
@@ -199,17 +207,19 @@ class Board:
 
     def _took_event(self, record: Record, at: float) -> None:
         self._took_academic(record, at)
-        took = self._latencies.sent(record.partition, record.offset, record.timestamp_s)
-        if took is not None:
-            self._curves.took(took, at)
+        took_s = self._latencies.sent(record.partition, record.offset, record.timestamp_s)
+        if took_s is not None:
+            self._new_latencies_s.append(took_s)
 
     def _took_academic(self, record: Record, at: float) -> None:  # noqa: ARG002 (one of several that are called alike)
-        self._forgotten.happened(record.key, self._place(record), record.timestamp_s)
+        if self._forgotten:
+            place = Place(self._prefix + record.topic, record.partition, record.offset)
+            self._forgotten.happened(record.key, place, record.timestamp_s)
 
     def _took_example(self, record: Record, at: float) -> None:
         if record.value is None:
             return
-        example = content(record.value)
+        example = content(without_features(record.value))
         kind = example.get("type", "answer")
         if kind == "correction":
             self._window.correct(example["example_id"], example["correct"])
@@ -222,8 +232,8 @@ class Board:
             example["model"]["version"],
         )  # fmt: skip
         self._counts[ANSWERS] += 1
-        self._curves.answered(at)
-        if not self._forgotten.covers(example["user_id"], _behind(example)):
+        self._new_answers += 1
+        if not self._is_forgotten(example):
             self._count_user(example["user_id"])
             self._people.answered(example, at)
 
@@ -235,11 +245,12 @@ class Board:
             return
         self._counts["correctness"] += 1
         self._counts["fallbacks"] += seen.is_fallback
-        took = self._latencies.said(seen.partition, seen.offset, record.timestamp_s)
-        if took is not None:
-            self._curves.took(took, at)
+        took_s = self._latencies.said(seen.partition, seen.offset, record.timestamp_s)
+        if took_s is not None:
+            self._new_latencies_s.append(took_s)
         user_id = record.key.decode()
-        if not self._forgotten.covers(user_id, Place(self._prefix + "interactions", seen.partition, seen.offset)):
+        place = self._prefix + "interactions", seen.partition, seen.offset
+        if not self._forgotten or not self._forgotten.covers(user_id, Place(*place)):
             self._count_user(user_id)
             self._people.touch(user_id, at).said = record.value
 
@@ -251,7 +262,7 @@ class Board:
             return
         self._counts["risk"] += 1
         self._scored += prediction["reason"] == "academics"
-        if not self._forgotten.covers(prediction["user_id"], _behind(prediction)):
+        if not self._is_forgotten(prediction):
             self._count_user(prediction["user_id"])
             self._risks.said(prediction)
 
@@ -298,12 +309,6 @@ class Board:
         self._risks.forget(user_id)
         for dead in [dead for dead in self._dead if known in dead[0]]:
             self._dead.remove(dead)
-
-
-def _behind(said: Json) -> Place:
-    """Return where the event stands of which something came."""
-    source = said["source"]
-    return Place(source["topic"], source["partition"], source["offset"])
 
 
 TOPICS: Final = (

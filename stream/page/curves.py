@@ -1,6 +1,7 @@
 """Throughput and latency over time, and the points of the curves: at most 240, however long the page runs. Pure."""
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -45,17 +46,14 @@ class Curves:
         self._seconds: deque[Span] = deque(maxlen=RATE_S + 1)
         self._first_at: float | None = None
 
-    def answered(self, at: float) -> None:
-        """Count an answer at a moment."""
-        self._second(at).answers += 1
-        if self._open is not None:
-            self._open.answers += 1
-
-    def took(self, seconds: float, at: float) -> None:
-        """Take note of a latency that became known at a moment."""
-        self._second(at).latencies_s.append(seconds)
-        if self._open is not None:
-            self._open.latencies_s.append(seconds)
+    def add(self, answers: int, latencies_s: Collection[float], at: float) -> None:
+        """Count answers that came at a moment, and take note of latencies that became known at it."""
+        if not answers and not latencies_s:
+            return
+        for span in (self._second(at), self._open):
+            if span is not None:
+                span.answers += answers
+                span.latencies_s.extend(latencies_s)
 
     def is_due(self, at: float) -> bool:
         """Return whether a point is complete by now."""

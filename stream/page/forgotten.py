@@ -56,6 +56,10 @@ class Forgotten:
     def __init__(self) -> None:
         self._wishes: OrderedDict[int, _Wish] = OrderedDict()
 
+    def __bool__(self) -> bool:
+        """Return whether there is anybody: mostly there is not, and then nothing else need be asked."""
+        return bool(self._wishes)
+
     def __contains__(self, user_id: str) -> bool:
         return hash(user_id) in self._wishes
 
@@ -71,7 +75,7 @@ class Forgotten:
 
     def happened(self, key: bytes | None, place: Place, at: float) -> None:
         """Take note of an event under a user's key, and of its Kafka timestamp."""
-        if not self._wishes or key is None:
+        if key is None:
             return
         wish = self._wishes.get(hash(key.decode("utf-8", "replace")))
         if wish is not None and at > wish.at:
@@ -79,7 +83,7 @@ class Forgotten:
 
     def covers(self, user_id: str, place: Place) -> bool:
         """Return whether what came of an event is not to be shown."""
-        return bool(self._wishes) and self.covers_hashed(hash(user_id), place)
+        return self.covers_hashed(hash(user_id), place)
 
     def covers_hashed(self, known: int, place: Place) -> bool:
         """Return the same of the hash of an id."""

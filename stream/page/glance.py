@@ -38,6 +38,12 @@ def content(raw: bytes) -> dict[str, Any]:
     return message["data"] if "specversion" in message else message
 
 
+def without_features(raw: bytes) -> bytes:
+    """Return a training example with an empty list of features: they are half of it, and nothing shows them."""
+    begin = raw.find(_FEATURES) + len(_FEATURES)
+    return raw[:begin] + raw[raw.find(b"]", begin) :] if begin >= len(_FEATURES) else raw
+
+
 def glance(raw: bytes) -> Glance:
     """
     Read the beginning of a prediction of an answer, in an envelope or not.
@@ -68,4 +74,5 @@ def _decoded(prediction: dict[str, Any]) -> Glance:
 _PARTITION: Final = b'"partition":'
 _OFFSET: Final = b'"offset":'
 _ID: Final = b'"prediction_id":"'
+_FEATURES: Final = b'"features":['
 _FALLBACK: Final = b'"fallback":true'

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from schemas import TOPICS as CONTRACTS
 from stream.page import board, forgotten, people
 from stream.page.board import REMEMBERED, TOPICS, Board, Standing
-from stream.page.glance import glance
+from stream.page.glance import content, glance, without_features
 from stream.page.shape import Snapshot
 from stream.page.window import MOST, Window
 from stream.ports import Record
@@ -529,3 +529,17 @@ def test_each_second_that_is_over_is_a_point() -> None:
     assert [point["p50_ms"] for point in series] == [100, 100, None, 100]
     assert all(later["at"] - earlier["at"] == 1 for earlier, later in pairwise(series))
     assert series[-1]["auc"] == look(shown, START + 9)["quality"]["auc"]
+
+
+@pytest.mark.parametrize("features", [[], [0.5], [0.5, -1e-07, 3.0]])
+@pytest.mark.parametrize("topic_id", ["fractions", '"features":[', 'a "features":[1] b', "]", "features"])
+@pytest.mark.parametrize("is_last", [False, True])
+def test_an_example_is_read_without_its_features(features: list[float], topic_id: str, *, is_last: bool) -> None:
+    """All else of it is as it was, whatever its texts hold and wherever the features stand."""
+    fields = {"topic_id": topic_id, "features": features, "p_before": 0.25, "skills": ["a", "b]"]}
+    if is_last:
+        fields["features"] = fields.pop("features")
+    for message in (fields, {"specversion": "1.0", "data": fields}):
+        raw = orjson.dumps(message)
+        assert content(without_features(raw)) == fields | {"features": []}
+    assert without_features(b'{"type":"correction"}') == b'{"type":"correction"}'

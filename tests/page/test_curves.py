@@ -20,9 +20,7 @@ def run(curves: Curves, seconds: int, answers: int = 1, start: float = START) ->
         at = start + second + 0.5
         if curves.is_due(at):
             curves.advance(at, NOTHING)
-        for _ in range(answers):
-            curves.answered(at)
-        curves.took(second / 1000, at)
+        curves.add(answers, [second / 1000], at)
 
 
 def test_rate_and_latency_are_of_the_latest_ten_seconds() -> None:
@@ -36,7 +34,7 @@ def test_rate_and_latency_are_of_the_latest_ten_seconds() -> None:
     p50, p99 = np.percentile(np.arange(20, 30), [50, 99])
     assert [found["latency_p50_ms"], found["latency_p99_ms"]] == pytest.approx([p50, p99])
     assert curves.rate(START + 100) == {"answers_per_s": 0.0, "latency_p50_ms": None, "latency_p99_ms": None}
-    curves.answered(START + 100)
+    curves.add(1, [], START + 100)
     assert curves.rate(START + 100)["answers_per_s"] == 0.1
 
 
@@ -64,8 +62,7 @@ def test_a_slow_second_stays_to_be_seen() -> None:
     for second in range(300):
         at = START + second
         curves.advance(at, NOTHING)
-        curves.answered(at)
-        curves.took(9.0 if second == 20 else 0.1, at)
+        curves.add(1, [9.0 if second == 20 else 0.1], at)
     assert [point["p99_ms"] for point in curves.points if point["p99_ms"] != 100] == [9_000]
     assert [point["p50_ms"] for point in curves.points if point["p50_ms"] != 100] == [4_550]
 
@@ -85,7 +82,7 @@ def test_a_pause_is_seen_and_costs_nothing(pauses: list[int]) -> None:
     """While nothing comes points say so; after more than all points go over, they begin anew."""
     curves, at = Curves(), START
     for pause in pauses:
-        curves.answered(at)
+        curves.add(1, [], at)
         at += pause
         curves.advance(at, NOTHING)
         assert len(curves.points) <= MOST_POINTS
