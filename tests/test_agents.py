@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import faust
+import numpy as np
 import orjson
 import pytest
 
@@ -684,12 +685,56 @@ def test_event_time_goes_by_the_earliest_of_the_clocks(desk: Desk) -> None:
         interactions.handle([answer(offset, timestamp=timestamp)._replace(timestamp_s=timestamp_s)], desk)
         return desk.event_time.newest([place])
 
-    assert reached(1, 0.0, moment(60)) == 0  # of no known moment
-    assert reached(2, now, moment(60)) == START.timestamp() + 60
+    before = NOW - timedelta(days=3)
+    assert reached(1, 0.0, before.isoformat()) == 0  # of no known moment
+    assert reached(2, now, before.isoformat()) == before.timestamp()
     assert reached(3, now - 5, fast) == now - 5
     assert reached(4, now + 400 * 86_400, "2027-03-01T00:00:00Z") == now + 86_400
     assert desk.event_time.of(("interactions", place)) == now + 86_400
     assert desk.event_time.of(("academics", place)) == 0
+
+
+def _shown(time: EventTime, partition: int, user: str, day: float) -> float:
+    """Have a user's event of a day move the time, and return the day that all partitions have come to."""
+    at = day * 86_400
+    time.move([Record("interactions", partition, 0, user.encode(), b"", at)], [at], at)
+    return time.newest(range(PARTITIONS)) / 86_400
+
+
+def test_time_leaps_when_three_users_have() -> None:
+    """More than four weeks at once; what one user alone says of today closes nobody's weeks in a log of last year."""
+    time = EventTime()
+    assert _shown(time, 0, "a", 100) == 100
+    assert _shown(time, 1, "b", 128) == 128
+    assert [_shown(time, 0, "of-today", 500 + n) for n in range(9)] == [128] * 9
+    assert _shown(time, 1, "b", 129) == 129
+    assert [_shown(time, n, f"of-summer-{n}", 200) for n in range(3)] == [129, 129, 200]
+    assert [time.of(("interactions", n)) / 86_400 for n in range(3)] == [200, 200, 200]
+    assert _shown(time, 3, "of-today", 510) == 200
+
+
+def test_time_that_goes_on_forgets_who_was_far_ahead() -> None:
+    """Of three that are far ahead none counts while time goes on elsewhere between them."""
+    time = EventTime()
+    days = [_shown(time, 0, user, day) for n in range(4) for user, day in ((f"far-{n}", 900), ("here", 100 + n))]
+    assert days == [900, 900, 900, 900, 900, 900, 900, 900]  # the first of all is all that is known
+    time = EventTime()
+    days = [_shown(time, 0, user, day) for n in range(4) for user, day in (("here", 100 + n), (f"far-{n}", 900))]
+    assert days == [100, 100, 101, 101, 102, 102, 103, 103]
+
+
+@pytest.mark.parametrize(
+    ("days", "reached"),
+    [
+        ([], 0), ([7], 7), ([7, 900], 900), ([7, 8, 9], 9), ([7, 8, 900], 900), ([7, 8, 9, 900], 9),
+        ([7, 8, 9, 900, 901], 9), ([7, 8, 9, 900, 901, 902], 902), ([7, 8, 35, 36, 37], 37),
+    ],
+)  # fmt: skip
+def test_a_recovery_finds_the_time_that_three_users_had(days: list[int], reached: int) -> None:
+    """Who was far ahead of all others is so after a restart too; where no three were near, the latest is taken."""
+    time = EventTime()
+    time.recover(("interactions", 0), np.array(days, np.float64) * 86_400)
+    assert time.newest([0]) == reached * 86_400
 
 
 def test_no_week_closes_ahead_of_events_that_have_yet_to_be_read(desk: Desk) -> None:

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from stream import closing
 from stream.closing import Closed, Week
@@ -42,16 +44,26 @@ _UNDER_WAY: Final = 8
 _LOOK_S: Final = 1.0
 """How often it is looked whether partitions that lag have caught up."""
 
+_FAR_S: Final = 28 * 86_400.0
+_TOGETHER: Final = 3
+"""So many users must have come so far: one event of today within a log of last year is nobody's silence."""
+
 _Waiting = tuple[bytes, int]
 """A user and his partition."""
 
 
 class EventTime:
-    """The newest moment of event time that each partition has shown, of each topic and of both."""
+    """
+    The newest moment of event time that each partition has shown, of each topic and of both.
+
+    It leaps further than four weeks only when three users have: a single one would close the weeks of all others.
+    """
 
     def __init__(self) -> None:
         self._of: dict[Place, float] = {}
         self._newest: dict[int, float] = {}
+        self._time = 0.0
+        self._ahead: dict[bytes | None, tuple[Place, float]] = {}
 
     def move(self, records: Iterable[Record], moments: Iterable[float], latest: float) -> None:
         """
@@ -63,13 +75,40 @@ class EventTime:
             latest: No time is moved beyond this: Kafka's timestamps are often the senders', whose clocks may be wrong.
         """
         for record, moment in zip(records, moments, strict=True):
-            self.reach((record.topic, record.partition), min(moment, record.timestamp_s, latest))
+            place, at = (record.topic, record.partition), min(moment, record.timestamp_s, latest)
+            if 0.0 < self._time < at - _FAR_S:
+                self._leap(record.key, place, at)
+            else:
+                self.reach(place, at)
+
+    def recover(self, place: Place, last_at: NDArray[np.float64]) -> None:
+        """
+        Take note of how far a partition of a topic had come.
+
+        Args:
+            place: The partition.
+            last_at: When each of its users was last heard of, seconds since the epoch, `(N,)`.
+        """
+        newest = np.sort(last_at)[::-1]
+        together = newest[: -_TOGETHER + 1][newest[: -_TOGETHER + 1] <= newest[_TOGETHER - 1 :] + _FAR_S]
+        # Where no three came so near to one another there is nothing better than the latest.
+        self.reach(place, float((together if len(together) else newest).max(initial=0.0)))
 
     def reach(self, place: Place, at: float) -> None:
         """Take note that a partition of a topic has shown a moment, seconds since the epoch."""
         if at > self._of.get(place, 0.0):
             self._of[place] = at
             self._newest[place[1]] = max(self._newest.get(place[1], 0.0), at)
+        if at > self._time:
+            self._time = at
+            self._ahead.clear()  # time goes on from here: what was far ahead of it is somebody else's
+
+    def _leap(self, user: bytes | None, place: Place, at: float) -> None:
+        """Follow an event that is far ahead once others are there too."""
+        self._ahead[user] = place, at
+        if len(self._ahead) >= _TOGETHER:
+            for reached in list(self._ahead.values()):
+                self.reach(*reached)
 
     def of(self, place: Place) -> float:
         """Return the newest moment of a topic's partition, seconds since the epoch; 0 where there is none."""

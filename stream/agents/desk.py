@@ -273,7 +273,7 @@ class Desk:
         """
         # Records keep events' own moments, up to the limit ahead of Kafka's clock: weeks must not close early by them.
         known = last_at[last_at <= self.clock().timestamp()]
-        self.event_time.reach(place, float(known.max(initial=0.0)))
+        self.event_time.recover(place, known)
 
     def closed(self, closed: Closed) -> None:
         """Tell whoever counts, and the read model, of users for whom a week was closed."""
