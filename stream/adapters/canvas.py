@@ -138,7 +138,7 @@ def _accessed(said: _Said) -> Conversion:
     kind = kind_of_item(fields.text(body.get("asset_type")))
     if about.get("user_id") is None or kind in NO_RESOURCE:
         return ignored(said.name)
-    if _is_staff(body.get("role")) or _is_by_staff(about) or _is_in_a_learners_place(about):
+    if _is_staff(body.get("role")) or _is_by_staff(about) or _is_in_anothers_place(about):
         return ignored(said.name)
     user_id = fields.needed_name(about["user_id"], "metadata.user_id")
     item_id = item_id_of(kind, fields.needed_name(body.get("asset_id"), "body.asset_id"))
@@ -148,7 +148,7 @@ def _accessed(said: _Said) -> Conversion:
 
 
 def _quiz_submitted(said: _Said) -> Conversion:
-    if _is_by_staff(said.about) or _is_in_a_learners_place(said.about):
+    if _is_by_staff(said.about) or _is_in_anothers_place(said.about):
         return ignored(said.name)
     user_id = fields.needed_name(said.about.get("user_id"), "metadata.user_id")
     quiz_id = item_id_of("quiz", fields.needed_name(said.body.get("quiz_id"), "body.quiz_id"))
@@ -165,7 +165,9 @@ def _submission(said: _Said) -> Conversion:
     score = _score(body, "score")
     is_missing = fields.flag(body.get("missing")) is True and submitted_at is None
     is_handed_in = submitted_at is not None and (not state or state in _HANDED_IN)
-    if _role(about) == "StudentViewEnrollment" or _is_in_a_learners_place(about):
+    # Who grades is somebody else than whose work it is, also in a teacher's place.
+    is_by_learner = fields.name(about.get("user_id")) == fields.name(body.get("user_id"))
+    if _role(about) == "StudentViewEnrollment" or (is_by_learner and _is_in_anothers_place(about)):
         return ignored(said.name)
     if not (is_handed_in or is_missing or score is not None):
         return ignored(said.name)
@@ -243,7 +245,8 @@ def _outcome_result(said: _Said) -> Conversion:
     score = fields.share(_score(body, "score"), 0.0, fields.number(body.get("possible")))
     if user_id is None or (mastery is None and score is None) or fields.text(body.get("workflow_state")) == "deleted":
         return ignored(said.name)  # older releases do not say whose it is
-    if _is_in_a_learners_place(said.about):
+    # Whose place it was follows from the role alone: the two ids of the learner are of different kinds.
+    if _is_in_anothers_place(said.about) and _role(said.about) in (None, _STUDENT):
         return ignored(said.name)
     user_id = fields.needed_name(user_id, "body.user_uuid")
     skill = fields.needed_name(outcome_id, "body.learning_outcome_id")
@@ -333,10 +336,9 @@ def _is_by_staff(about: Mapping[str, Any]) -> bool:
     return _is_staff(_role(about))
 
 
-def _is_in_a_learners_place(about: Mapping[str, Any]) -> bool:
-    """Return whether somebody has logged in as a learner; as a teacher, whose grades are grades, does not matter."""
-    somebody = fields.name(about.get("real_user_id"))
-    return somebody not in ("", _NOBODY, fields.name(about.get("user_id"))) and not _is_by_staff(about)
+def _is_in_anothers_place(about: Mapping[str, Any]) -> bool:
+    """Return whether somebody has logged in as somebody else, be that a learner or a teacher."""
+    return fields.name(about.get("real_user_id")) not in ("", _NOBODY, fields.name(about.get("user_id")))
 
 
 def _role(about: Mapping[str, Any]) -> object:

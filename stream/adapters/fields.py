@@ -197,9 +197,10 @@ def optional_moment(value: object) -> datetime | None:
             found = _since_1970(float(value))
         else:
             return None
+        # Of the first and the last year a zone may have moments that UTC has not.
+        return found if _FIRST_YEAR <= found.astimezone(UTC).year <= _LAST_YEAR else None
     except (ValueError, OverflowError):
         return None
-    return found if _FIRST_YEAR <= found.astimezone(UTC).year <= _LAST_YEAR else None
 
 
 def _iso(written: str) -> datetime:

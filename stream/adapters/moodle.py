@@ -32,6 +32,7 @@ _TABLE: Final = "logstore_standard_log"
 _PARTICIPATING: Final = 2  # `edulevel` of what learners do
 _DEFAULT_MAXIMUM: Final = 100.0  # of a grade item, for Moodle as for `schemas.GradeRecorded`
 _COURSE, _MODULE_LEVEL = 50, 70  # `contextlevel` of what happens in a course, and in a module
+_SITE: Final = "1"  # the front page, which Moodle counts among the courses
 _DEEPEST: Final = 16  # arrays in one another, in PHP's form
 _NULLS: Final = ("", "NULL", "\\N")  # as exports write them
 _NOBODY: Final = (*_NULLS, "0", "-1")  # cron, the command line, whoever has not signed in
@@ -168,11 +169,18 @@ def _module(row: _Row) -> str:
 
 
 def _page(row: _Row) -> str:
-    """Return what a page without an object of its own shows: a module, a course; empty for what is in neither."""
+    """
+    Return what a page without an object of its own shows: a module, a course; empty for what is in neither.
+
+    A block, or a user's page, stands in a course where the row names one.
+    """
     level = number(row.row.get("contextlevel"))
     if level is None or level == _MODULE_LEVEL:
         return _module(row)
-    return f"course:{needed_name(row.row.get('contextinstanceid'), 'contextinstanceid')}" if level == _COURSE else ""
+    if level == _COURSE:
+        return f"course:{needed_name(row.row.get('contextinstanceid'), 'contextinstanceid')}"
+    course_id = _course(row)
+    return f"course:{course_id}" if course_id not in ("", _SITE) else ""
 
 
 def _object(row: _Row) -> str:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar
 
 from schemas.events import PASS_SCORE
@@ -101,7 +102,7 @@ class _Answered:
         if self.correct is not status.correct:
             return False
         is_named = bool(self.attempt and status.attempt)
-        return is_named or abs(status.at - self.told_at) <= SAME_STATUS_S
+        return is_named or max(self.at - status.at, status.at - self.told_at) <= SAME_STATUS_S
 
 
 @dataclass(slots=True)
@@ -116,9 +117,11 @@ class _Meeting:
         self.opened_at = at if self.opened_at is None else max(self.opened_at, at)
 
     def repeated(self, status: _Answered) -> _Answered | None:
-        """Return the answer that a status says once more: the latest of its attempt, if that is how it went."""
-        latest = next((each for each in reversed(self.answers) if each.may_be_of(status.attempt)), None)
-        return latest if latest is not None and latest.is_still(status) else None
+        """Return the answer that a status says once more: of its attempt the last before it, or the next after it."""
+        known = [each for each in self.answers if each.may_be_of(status.attempt)]
+        before = max((each for each in known if each.at <= status.at), key=attrgetter("told_at"), default=None)
+        after = min((each for each in known if each.at > status.at), key=attrgetter("at"), default=None)
+        return next((each for each in (before, after) if each is not None and each.is_still(status)), None)
 
     def took_s(self, at: float) -> float | None:
         """Return the seconds since the item was shown, None if it was not, or was answered since; serves once."""
@@ -203,10 +206,11 @@ class Once:
         )
         said_before = meeting.repeated(now) if made.is_status else None
         if said_before is not None:
-            said_before.witnesses.add(made.witness)
+            # Who says of which attempt it is says so of all that was said before.
+            said_before.attempt = said_before.attempt or now.attempt
             said_before.told_at = max(said_before.told_at, now.at)
             return UNCHANGED
-        if made.witness:
+        if made.witness and not made.is_status:
             known = next((each for each in meeting.answers if each.is_told_by(made.witness, now)), None)
             if known is not None:
                 known.witnesses.add(made.witness)

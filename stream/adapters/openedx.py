@@ -68,7 +68,15 @@ _BOOKS: Final = frozenset({"book", "pdfbook", "htmlbook"})
 _OF_SOMEBODY: Final = re.compile(
     r"/(?:u|users?|learners|profiles?|progress|accounts?|log(?:in|out)|sign(?:in|out))(?:/|$)", re.IGNORECASE
 )
-"""In an address: what follows is who somebody is, or somebody's own."""
+"""In an address of the platform's domain: what follows is who somebody is, or somebody's own."""
+
+_OF_SOMEBODY_ELSEWHERE: Final = re.compile(
+    r"/(?:u(?!/\d{1,2}(?:/|$))|users|learners|accounts?)/+[^/]|/(?:log(?:in|out)|sign(?:in|out))(?:/|$)", re.IGNORECASE
+)
+"""In any other address: with a name after it, which Google's number of an account (`/u/0/`) is not; or the door."""
+
+_MAIL_ADDRESS: Final = re.compile(r"[^/@]@[^/@]*\.[^\W\d_]{2,}")
+"""In an address; a user's page (`/@author`) is none, nor is a version (`react@18.2.0`)."""
 
 _STUDIO: Final = re.compile(r"studio\.|.*:18010$", re.IGNORECASE)
 """Begins the host on which courses are written, not taken; developers know it by its port."""
@@ -367,17 +375,17 @@ def _several(line: _Line, occasion: Occasion, problem_id: str, attempt: str, inp
 
 def _is_blank(line: _Line, question: str) -> bool:
     """Return whether a question was left as it was; where that was right, it was meant."""
-    for answers, key in (
-        (part(line.payload, "submission", question), "answer"),
-        (part(line.payload, "answers"), question),
-    ):
-        if key in answers:
-            given = answers[key]
-            if isinstance(given, str):
-                # What a drop-down list says before anything is chosen.
-                return not given.strip() or given.endswith("_dummy_default")
-            return given is None or given == []
-    return False
+    submitted, answers = part(line.payload, "submission", question), part(line.payload, "answers")
+    given = [place[key] for place, key in ((submitted, "answer"), (answers, question)) if key in place]
+    # A choice that is a picture has no text, but a name.
+    return bool(given) and all(map(_is_nothing, given))
+
+
+def _is_nothing(given: object) -> bool:
+    if isinstance(given, str):
+        # What a drop-down list says before anything is chosen.
+        return not given.strip() or given.endswith("_dummy_default")
+    return given is None or given == []
 
 
 def _question(problem_id: str, question: str) -> str:
@@ -504,16 +512,34 @@ def _at(url: str, own: Collection[str] = ()) -> str:
     block = _BLOCK.search(address)
     if block is not None:
         return name(block[0])
-    without_course = _COURSE_KEY.sub("", address)
-    if not address.startswith(("http://", "https://", "/")) or "@" in without_course or "%40" in without_course:
+    if not address.startswith(("http://", "https://", "/")):
         return ""
-    host = _host(address)
+    without_course, host = _COURSE_KEY.sub("", address), _host(address)
+    plain = without_course.replace("%40", "@")
     if without_course != address or not host or host in own:
         below = _COURSE.search(address)
-        is_page = below is not None and _is_to_be_seen(below[2])
+        is_page = below is not None and _is_to_be_seen(below[2]) and "@" not in plain
     else:
-        is_page = _OF_SOMEBODY.search(address) is None
+        of_somebody = _OF_SOMEBODY if _is_beside(host, own) else _OF_SOMEBODY_ELSEWHERE
+        is_page = "@" not in host and not of_somebody.search(plain) and not _MAIL_ADDRESS.search(plain)
     return name(address.rstrip("/")) if is_page else ""
+
+
+def _is_beside(host: str, own: Collection[str]) -> bool:
+    """Return whether a host is of the platform's domain, as `apps.lake.example` is that of `learn.lake.example`."""
+    return any(f".{_without_port(host)}".endswith(f".{_domain(each)}") for each in own if each)
+
+
+def _domain(host: str) -> str:
+    """Return what the hosts of one platform have in common: all but the first part, if that leaves two."""
+    named = _without_port(host)
+    above = named.partition(".")[2]
+    return above if "." in above else named
+
+
+def _without_port(host: str) -> str:
+    """Return a host without its port."""
+    return host.partition(":")[0]
 
 
 def _is_to_be_seen(below: str) -> bool:

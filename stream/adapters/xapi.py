@@ -265,9 +265,14 @@ def _maker(statement: _Statement) -> _Maker | None:
 
 
 def _of_question(statement: _Statement) -> _Maker | None:
-    if statement.verb not in _OPINIONS and _has_outcome(statement):
+    if statement.verb in _OPINIONS:
+        return None
+    if _success(statement) is not None or _share(statement.result) is not None:
         return _answer
-    return _view if statement.verb in _VIEWED else None
+    if statement.verb in _VIEWED:
+        return _view
+    _check_readable(statement.result)
+    return None
 
 
 def _of_course(statement: _Statement) -> _Maker | None:
@@ -282,13 +287,19 @@ def _of_whole(statement: _Statement) -> _Maker | None:
     verb, kind = statement.verb, statement.kind
     if verb in _GRADED and kind in _WORKS:
         return None
-    if _may_be_graded(statement):
-        if _score(statement.result) is not None:
-            return _grade
-        if verb in _JUDGED and _success(statement) is not None:
-            return _outcome if kind in _COURSES else _standing if verb in _STANDING else _answer
+    may_be_graded = _may_be_graded(statement)
+    if may_be_graded and _score(statement.result) is not None:
+        return _grade
+    if verb in _JUDGED and _success(statement) is not None:
+        return _outcome if kind in _COURSES else _standing if verb in _STANDING else _answer
+    if kind in _POLLS:
+        return None
+    if verb in _SUBMITTED:
+        # Work was handed in, whatever stands where its grade will be.
+        return _grade
+    if may_be_graded:
         _check_gradeless(statement.result)
-    return _grade if verb in _SUBMITTED and kind not in _POLLS else None
+    return None
 
 
 def _may_be_graded(statement: _Statement) -> bool:
@@ -319,13 +330,6 @@ def _is_question(statement: _Statement) -> bool:
         or (bool(interaction) and kind not in _ASSESSMENTS and kind not in _COURSES)
         or _EDX_PROBLEM in statement.item_id
     )
-
-
-def _has_outcome(statement: _Statement) -> bool:
-    if _success(statement) is not None or _share(statement.result) is not None:
-        return True
-    _check_readable(statement.result)
-    return False
 
 
 def _check_readable(result: Mapping[str, Any]) -> None:
@@ -360,7 +364,9 @@ def _check_gradeless(result: Mapping[str, Any]) -> None:
     """
     _check_readable(result)
     score = part(result, "score")
-    if number(score.get("raw")) is not None and _is_unsaid(score.get("max")):
+    raw = number(score.get("raw"))
+    # Alone and below 0 it is Moodle's word for no grade.
+    if raw is not None and raw >= 0 and _is_unsaid(score.get("max")):
         raise bad("result.score.raw", f"a number from 0 to {_PERCENT:g}, or a max beside it", score["raw"])
 
 

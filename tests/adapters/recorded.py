@@ -16,8 +16,8 @@ Event = dict[str, Any]
 ODD = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
     | st.sampled_from(
-        ["", " ", "null", "{", "a:1:{", "2026-02-11T08:15:42Z", "-1", -1, "1e400", 1e308, 10**30, "NaN", "1_0", "\x00",
-         "\ud800", "x" * 300, "mailto:", "Group", "Agent"]
+        ["", " ", "null", "{", "a:1:{", "2026-02-11T08:15:42Z", "9999-12-31T23:59:59-14:00", "-1", -1, "1e400", 1e308,
+         10**30, "NaN", "1_0", "\x00", "\ud800", "x" * 300, "mailto:", "Group", "Agent"]
     ),
     lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=8), inside, max_size=3),
     max_leaves=6,

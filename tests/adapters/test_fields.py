@@ -42,8 +42,12 @@ def test_moments(value: Any, expected: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["yesterday", "", True, [], "2026-13-01T00:00:00Z", 1e300, -5e12, float("nan"), "0001-01-01"]
-)
+    "value",
+    [
+        "yesterday", "", True, [], "2026-13-01T00:00:00Z", 1e300, -5e12, float("nan"), "0001-01-01",
+        "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00",
+    ],
+)  # fmt: skip
 def test_what_is_no_moment_is_refused_by_its_field(value: Any) -> None:
     """With what was expected and what was found."""
     with pytest.raises(InvalidEvent, match=r"^bad_value: object\.time: expected .* found "):

@@ -238,6 +238,46 @@ def test_a_status_is_told_once() -> None:
     assert kept(once, *log) == ["a"]
     once.sift(opened(3 * day))
     assert once.sift(stands("d", 3 * day + 300, attempt="1", witness="exit")) == ([], [UNCHANGED])
+    ((made,), _) = once.sift(answered("e", 3 * day + 400, attempt="2"))
+    assert made.event["duration_seconds"] == 400
+
+
+def test_a_status_of_no_attempt_is_of_the_first_that_is_named() -> None:
+    """Whoever names it next says so of it; the next attempt is another."""
+    first = [stands("unnamed", 0, witness="gradebook"), stands("1", 1, attempt="1"), stands("2", 3_600, attempt="2")]
+    assert kept(Once(), *first) == ["unnamed", "2"]
+    assert kept(Once(), *first, stands("still 1", 3_700, attempt="1"), stands("still 2", 3_800)) == ["unnamed", "2"]
+    assert kept(Once(), stands("1", 0, attempt="1"), stands("unnamed", 1), stands("2", 60, attempt="2")) == ["1", "2"]
+
+
+def test_a_status_is_no_second_statement_of_an_answer() -> None:
+    """Though another witness has told of the same attempt and outcome: it has changed in between."""
+    log = [
+        stands("failed", 0, attempt="A", correct=False, witness="failed"),
+        stands("passed", 600, attempt="A", witness="passed"),
+        stands("failed again", 1_200, attempt="A", correct=False, witness="terminated"),
+    ]
+    assert kept(Once(), *log) == ["failed", "passed", "failed again"]
+
+
+def test_an_answer_soon_after_a_status_is_told_by_it() -> None:
+    """If another witness says so; who said the status itself speaks of a second answer."""
+    log = [stands("status", 0, witness="exit"), answered("one", 2), answered("two", 4)]
+    assert kept(Once(), *log) == ["status", "two"]
+    assert kept(Once(), stands("status", 0), answered("one", 2)) == ["status", "one"]
+
+
+def test_a_status_that_comes_late_changes_nothing_that_was_said_since() -> None:
+    """It is held against what was said of the time around its own."""
+    passed, late = stands("passed", 3_600, attempt="1"), stands("late", 0, attempt="1", correct=False)
+    assert kept(Once(), passed, late, stands("restated", 3_900, attempt="1")) == ["passed", "late"]
+    failed = stands("failed", 0, attempt="1", correct=False)
+    restated = [stands("a", 600, attempt="1", correct=False), stands("b", 3_000, attempt="1")]
+    assert kept(Once(), failed, passed, *restated) == ["failed", "passed"]
+    changed = [stands("a", 4_200, attempt="1"), stands("late", 3_900, attempt="1", correct=False)]
+    assert kept(Once(), passed, *changed, stands("b", 4_500, attempt="1")) == ["passed", "late"]
+    hourly = [stands(str(hour), 3_600 * hour) for hour in range(48)]
+    assert kept(Once(), *hourly, stands("early", -3_600), stands("between", 1_800)) == ["0"]
 
 
 def test_a_status_that_changes_is_told() -> None:

@@ -81,6 +81,18 @@ def test_a_package_that_was_passed_is_passed_once() -> None:
     assert kept == [0, 4, 5]
 
 
+def test_a_package_whose_completion_came_first_is_passed_once_an_attempt() -> None:
+    """Completion names no attempt, and is told a second before the status that does."""
+    once, second = Once(), 3_558
+    completed, passed = BY_NAME["module passed"]["event"], BY_NAME["package passed"]["event"]
+    rows = [completed | {"timecreated": passed["timecreated"]}]
+    for attempt, at_s in ((1, 1), (2, second)):
+        other = {"attemptid": attempt, "cmielement": "cmi.core.lesson_status", "cmivalue": "passed"}
+        rows.append(passed | {"timecreated": passed["timecreated"] + at_s, "other": json.dumps(other)})
+    kept = [made for row in rows for made in once.sift(converted(moodle, row))[0]]
+    assert [made.event["metadata"].get("attempt") for made in kept] == [None, 2]
+
+
 def test_rows_of_other_tables_are_nothing() -> None:
     """A stream of a whole database has them."""
     change = BY_NAME["change of the database"]["event"]

@@ -1,6 +1,7 @@
 """Open edX's tracking logs and event bus, as events of ours."""
 
 import json
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,82 @@ def test_what_the_bus_calls_an_event_tells_its_family() -> None:
     passed = BY_NAME["passing over the bus"]
     headers = [("ce_type", passed["kind"].encode()), ("ce_time", b"2026-02-11T08:15:42Z")]
     assert Converter().convert(json.dumps(passed["event"]).encode(), headers).converted == 1
+
+
+def followed(url: str, host: str = "learn.lake.example") -> list[str]:
+    """Return what is seen where a link leads, from a page of a course on this host."""
+    event = json.loads(json.dumps(BY_NAME["link_clicked outside"]["event"]))
+    event["event"] = {
+        "current_url": f"https://{host}/courses/course-v1:LakeU+GEO101+2026_T1/course/",
+        "target_url": url,
+    }
+    event["host"] = host
+    return [made.event["item_id"] for made in converted(openedx, event).made]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://numpy.org/doc/stable/user/index.html",
+        "https://docs.google.com/document/u/0/d/1AbC/edit",
+        "https://drive.google.com/drive/u/0/folders/1x",
+        "https://kubernetes.io/docs/reference/access-authn-authz/users/",
+        "https://www.youtube.com/user/crashcourse",
+        "https://en.wikipedia.org/wiki/Profile",
+        "https://ourworldindata.org/progress/",
+        "https://medium.com/@author/x",
+        "https://medium.com/@author.of.lakes/x",
+        "https://unpkg.com/react@18/umd/react.js",
+        "https://unpkg.com/react@18.2.0/umd/react.js",
+        "https://library.lake.example/geography/lakes",
+        "https://another.example/user/index.html",
+    ],
+)
+def test_what_is_public_elsewhere_is_seen(url: str) -> None:
+    """Words that mean somebody on the platform mean anything there."""
+    assert followed(url) == [url.rstrip("/")]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://forum.another.example/u/mira",
+        "https://forum.another.example/u/4711/posts",
+        "https://forum.another.example/users//mira",
+        "https://forum.another.example/learners/mira/posts",
+        "https://forum.another.example/account/mira",
+        "https://forum.another.example/login",
+        "https://maps.example/mira@lake.example",
+        "https://maps.example/mira%40lake.example/lakes",
+        "https://maps.example/mira%2540lake.example/lakes",
+        "https://maps.example/lakes;of=Mira@Mail.Lake.Example;deep",
+        "https://maps.example/@/mira@пример.рф",
+        "https://mira@maps/lakes",
+        "https://account.lake.example:8443/user",
+        "https://lake.example/profile",
+        "https://people.lake.example/u/0",
+        "https://people.lake.example/progress/",
+        "https://learn.lake.example/courses/course-v1:LakeU+GEO101+2026_T1/wiki/@mira",
+        "https://learn.lake.example/courses/course-v1:LakeU+GEO101+2026_T1/wiki/react%2540",
+    ],
+)
+def test_where_somebody_is_named_nothing_is_seen(url: str) -> None:
+    """A mail address anywhere; what is somebody's on the platform's domain; elsewhere a word with a name after it."""
+    assert followed(url) == []
+
+
+def test_a_platform_on_its_domain_itself_has_no_other_hosts_than_below_it() -> None:
+    """What is above is everybody's."""
+    assert followed("https://another.example/user/lakes", "lake.example") == ["https://another.example/user/lakes"]
+    assert followed("https://apps.lake.example/profile", "lake.example") == []
+
+
+@pytest.mark.parametrize("part", ["a@", "a%40", "@a.", "x@.y", "/u/", "/users", "/u/0"])
+def test_a_long_address_takes_no_long_time(part: str) -> None:
+    """Whatever is in it again and again: a tenth of a million parts within a second."""
+    began = time.process_time()
+    followed("https://maps.example/" + part * 100_000)
+    assert time.process_time() - began < 1
 
 
 def test_each_question_has_an_id_of_its_own() -> None:

@@ -222,6 +222,46 @@ def test_a_lesson_that_names_no_attempt_is_passed_once_a_day() -> None:
     assert [each["type"] for each in told_once(*scored)] == ["grade_recorded"] * 3
 
 
+def test_a_lesson_whose_attempt_is_named_late_is_passed_once_in_it() -> None:
+    """What was said before without an attempt is of the one that is named first; the next is another."""
+    log = [
+        lesson("completed", "2026-03-02T09:10:00Z", {"success": True}),
+        lesson("passed", "2026-03-02T09:10:01Z", **in_attempt("a")),
+        lesson("passed", "2026-03-02T10:00:00Z", **in_attempt("b")),
+    ]
+    assert [each["timestamp"][11:16] for each in told_once(*log)] == ["09:10", "10:00"]
+
+
+def test_a_lesson_that_is_failed_after_all_has_changed() -> None:
+    """Though another verb said the same of the same attempt before."""
+    log = [
+        lesson("failed", "2026-03-02T09:00:00Z", **in_attempt("a")),
+        lesson("passed", "2026-03-02T09:10:00Z", **in_attempt("a")),
+        lesson("terminated", "2026-03-02T09:20:00Z", {"success": False}, **in_attempt("a")),
+    ]
+    assert [each["correct"] for each in told_once(*log)] == [False, True, False]
+
+
+def test_the_attempt_of_a_lesson_is_what_is_closest_to_it() -> None:
+    """The activity's own extension, an attempt beside it, the context's extension, the session."""
+    extension = "http://id.tincanapi.com/extension/attempt-id"
+    session = "https://w3id.org/xapi/cmi5/context/extensions/sessionid"
+    context = in_attempt("a") | {"extensions": {extension: "in context", session: "s"}}
+    event = lesson("passed", "2026-03-02T09:10:00Z") | {"context": context}
+    event["object"]["definition"]["extensions"] = {extension: "its own"}
+    found = []
+    for place, closest in (
+        (event["object"]["definition"], "extensions"),
+        (context, "contextActivities"),
+        (context["extensions"], extension),
+        (context, "extensions"),
+    ):
+        found += [made.attempt for made in xapi.convert(event).made]
+        del place[closest]
+    assert found == ["its own", "http://scorm.example/sco/1?attempt=a", "in context", "s"]
+    assert [made.attempt for made in xapi.convert(event).made] == [""]
+
+
 def test_each_session_of_cmi5_has_its_verdict() -> None:
     """One registration lasts over all of them, and is no attempt."""
     session = "https://w3id.org/xapi/cmi5/context/extensions/sessionid"
