@@ -128,6 +128,8 @@ class FakeRedis:
 
     def __init__(self, failures: int = 0) -> None:
         self.hashes: dict[str, dict[str, bytes]] = {}
+        self.of_another_type: set[str] = set()
+        """Keys that are no hashes."""
         self.executed: queue.Queue[bool] = queue.Queue()
         """Gets whether an execution went well, for tests to wait on."""
         self._failures = failures
@@ -144,14 +146,31 @@ class FakeRedis:
 
     def hset(self, key: str, mapping: dict[str, bytes]) -> None:
         """Collect a write."""
-        self._commands.append(lambda: self.hashes.setdefault(key, {}).update(mapping))
+        self._commands.append(lambda: self._hash(key).update(mapping))
 
-    def execute(self) -> list[Any]:
-        """Run what was collected, or fail."""
+    def hget(self, key: str, field: str) -> None:
+        """Collect a look."""
+        self._commands.append(lambda: self._hash(key).get(field))
+
+    def execute(self, *, raise_on_error: bool = True) -> list[Any]:
+        """Run what was collected, or fail; what is refused raises after all has run, or is among the results."""
         if self._failures:
             self._failures -= 1
             self.executed.put(False)
             raise redis.ConnectionError("no route")
-        results = [command() for command in self._commands]
+        results = [self._result(command) for command in self._commands]
         self.executed.put(True)
+        if raise_on_error and (refused := [each for each in results if isinstance(each, redis.ResponseError)]):
+            raise refused[0]
         return results
+
+    def _result(self, command: Callable[[], object]) -> object:
+        try:
+            return command()
+        except redis.ResponseError as error:
+            return error
+
+    def _hash(self, key: str) -> dict[str, bytes]:
+        if key in self.of_another_type:
+            raise redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+        return self.hashes.setdefault(key, {})

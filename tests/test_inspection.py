@@ -75,6 +75,9 @@ def test_the_history_is_what_was_sent() -> None:
     lines = shown(found)
     assert "               hard: 1 answer, 0% right, 10 s each" in lines
     assert "    fractions: 12 answers, 100% right, 30 s each" in lines
+    assert found["remembered"][0]["seconds"] == pytest.approx(30, rel=0.025)
+    told = f"about {found['remembered'][0]['seconds']:.0f} s"  # as good as what is stored is
+    assert sum(line.endswith(f" right halves, {told}") for line in lines) > 5
 
 
 def test_remembered_answers_come_oldest_first() -> None:
@@ -159,6 +162,30 @@ def test_what_is_read_says_whether_it_is_all(monkeypatch: pytest.MonkeyPatch, is
     assert reading._rollout(given, existing) == (None, is_whole)
     found = reading._predictions(given, "u-1", existing)
     assert found == {"from": "topics", "whole": is_whole, "correctness": None, "time": {"n": 1}, "risk": None}
+
+
+def test_risks_are_in_the_order_of_their_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As consumers and the page have them: one that came later may hold as of earlier; of equal ones the later."""
+    moments = ("2026-03-01T12:00:00.500000Z", "2026-03-01T12:00:00Z", "2026-03-01T12:00:00.500000Z", None)
+    said: list[dict[str, Any]] = [
+        {"n": n, "produced_at": "2026-02-01T00:00:00Z", **({} if as_of is None else {"as_of": as_of})}
+        for n, as_of in enumerate(moments)
+    ]
+    records = [Record("", 0, n, b"u-1", json.dumps(each).encode(), 0.0) for n, each in enumerate(said)]
+    looked: list[int] = []
+
+    def tail(_: object, froms: dict[tuple[str, int], int], *_key: object) -> tuple[list[Record], bool]:
+        looked.extend(froms.values())
+        return records, True
+
+    monkeypatch.setattr(reading, "tail", tail)
+    monkeypatch.setattr(reading, "starts", lambda _, places: dict.fromkeys(places, 0))
+    monkeypatch.setattr(reading, "ends", lambda _, places, **_more: dict.fromkeys(places, 30_000))
+    existing = {f"predictions.{kind}": topics.Existing(1, 1) for kind in ("time", "risk")}
+    found = reading._predictions(Settings(), "u-1", existing)
+    assert (found["time"]["n"], found["risk"]["n"]) == (3, 2)
+    # The last that came is near the end; the latest risk may be farther back.
+    assert looked == [29_000, 10_000]
 
 
 @pytest.mark.parametrize("command", ["inspect", "erase", "pseudonym"])
@@ -249,8 +276,12 @@ def test_predictions_are_told_in_a_line_each() -> None:
         "    risk: none found",
     ]
     factors = [{"feature": "absences", "contribution": 0.4}]
-    predictions["risk"] = said | {"score": 0.61, "category": "High", "factors": factors}
-    assert shown(portrait(core_of_one(), predictions=predictions))[-1] == "      High (0.61), absences +0.40"
+    risk = {"score": 0.61, "category": "High", "factors": factors, "as_of": "2026-02-28T09:30:00Z"}
+    predictions["risk"] = said | risk
+    assert shown(portrait(core_of_one(), predictions=predictions))[-2:] == [
+        "    risk by knowledge version 7, as of 2026-02-28 09:30:00 UTC",
+        "      High (0.61), absences +0.40",
+    ]
 
 
 def test_sizes_are_those_of_the_changelog() -> None:

@@ -10,12 +10,25 @@ from stream.demo.counted import ANSWERS, Counted
 from stream.demo.tally import RECENT, Change, Tally
 from stream.models.dkt import KNOWLEDGE
 from stream.models.risk import RISK
+from stream.models.weekly import FEATURES
 
 _STYLES = {"Low": "green", "Medium": "yellow", "High": "red", "Critical": "bold red"}
 _FACTORS, _LEAST_FACTOR = 2, 0.05  # of a change, those that weigh most; log odds
 _SMALL = 36  # lines of a terminal below which less is shown
 _CHANGES, _CHANGES_IF_SMALL = 6, 3
 _GATES, _GATES_IF_SMALL = 3, 1
+
+
+_COUNTED = frozenset({"days", "lectures", "log(1 + n)", "pieces", "incidents", "points", "points a week", "sanctions"})
+_DAYS_OF_WEEK = 7
+_NUMBERS_END = 1_000.0  # days; `stream.models.weekly` cuts there what follows from an enrolment
+
+ENDS = {
+    feature.name: feature.high
+    for feature in FEATURES
+    if feature.unit in _COUNTED and not (feature.unit == "days" and feature.high == _DAYS_OF_WEEK)
+} | dict.fromkeys(("course_day", "enrolled_before"), _NUMBERS_END)
+"""Where features that count end: what is more is told as so much. Shares, days of a week and the like end by nature."""
 
 
 def render(tally: Tally, counted: Counted, total: int, seconds: float, height: int) -> Group:
@@ -96,6 +109,9 @@ def _reasons(change: Change) -> str:
 def in_words(feature: str, contribution: float, value: float | None) -> str:
     """Return a factor as a person reads it: `missing 2 (+1.3)`."""
     known = "" if value is None else f" {value:.2f}".rstrip("0").rstrip(".")
+    end = ENDS.get(feature)
+    if value is not None and end is not None and abs(value) >= end:
+        known += " or more" if value > 0 else " or less"
     return f"{feature.replace('_', ' ')}{known} ({contribution:+.1f})"
 
 

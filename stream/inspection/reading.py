@@ -4,7 +4,8 @@ Finds what is known of a user on the broker, and in Redis: no worker is needed.
 A user's records stand on one partition of each changelog, which has to be read whole; only this user's are kept.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
@@ -36,6 +37,9 @@ _SEEN: Final = ("erasure_seen", "seen")
 _POLL_S: Final = 0.1
 _LOOK_BACK: Final = (1_000, 20_000)
 """Records of a partition among which a user's latest prediction is looked for: first among few, then among many."""
+
+_LOOK_BACKS: Final = {"risk": _LOOK_BACK[-1:]}
+"""Among many at once: the latest of them all need not be the latest by `as_of`, as of when it holds."""
 
 _LOOK_BACK_S: Final = 5.0
 _REDIS_S: Final = 2.0
@@ -143,11 +147,12 @@ def _newest(
         return None, True
     place = (topic, Partitioner(existing[topic].partitions)(key))
     first, last = starts(settings, [place])[place], ends(settings, [place], stable=True)[place]
-    for count in _LOOK_BACK:
+    for count in _LOOK_BACKS.get(kind, _LOOK_BACK):
         begin = max(last - count, first)
         records, is_whole = _tail(settings, {place: begin} if begin < last else {}, key)
-        if records:
-            return _parsed(records[-1].value), is_whole
+        said = [found for record in records if (found := _parsed(record.value)) is not None]
+        if said:
+            return (_latest_risk(said) if kind == "risk" else said[-1]), is_whole
         if begin == first or not is_whole:
             break
     return None, is_whole
@@ -160,6 +165,17 @@ def _tail(settings: Settings, froms: Mapping[Place, int], key: bytes | None = No
     except KafkaException as error:
         names = ", ".join(sorted({topic for topic, _ in froms}))
         raise UserError(f"topic {names} cannot be read: {error.args[0].str()}") from error
+
+
+def _latest_risk(said: Sequence[Portrait]) -> Portrait:
+    """Return the one that holds as of the latest moment, of equal ones the later: as consumers are to read them."""
+    return max(enumerate(said), key=lambda each: (_as_of(each[1]), each[0]))[1]
+
+
+def _as_of(risk: Portrait) -> datetime:
+    """Return as of when a risk holds; earlier versions wrote only such of the moment."""
+    at = risk.get("as_of") or risk.get("produced_at")
+    return datetime.fromisoformat(at) if at else datetime.min.replace(tzinfo=UTC)
 
 
 def _parsed(value: bytes | None) -> Portrait | None:

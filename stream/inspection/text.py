@@ -41,7 +41,7 @@ def _lines(found: Portrait) -> list[str]:
     remembered = found["remembered"][-_REMEMBERED_SHOWN:]
     lines += _block(f"answers (latest {len(remembered)} of {len(found['remembered'])})", [
         f"{_short(a['at'])} {'right' if a['correct'] else 'wrong'} {a['skill']}"
-        + (f", {a['seconds']:g} s" if a["seconds"] is not None else "")
+        + (f", about {_rough(a['seconds'])} s" if a["seconds"] is not None else "")
         for a in reversed(remembered)
     ])  # fmt: skip
     lines += _told_academics(found["academics"])
@@ -61,6 +61,11 @@ def _rate(of: Portrait) -> str:
     answers = f"{of['answers']:,} answer{'' if of['answers'] == 1 else 's'}"
     right = "" if of["correct_share"] is None else f", {of['correct_share']:.0%} right"
     return answers + right + ("" if of["mean_seconds"] is None else f", {of['mean_seconds']:.0f} s each")
+
+
+def _rough(seconds: float) -> str:
+    """Return a remembered time to what its stored form is good for: a few percent."""
+    return f"{seconds:.1f}" if seconds < 10 else f"{seconds:,.0f}"  # noqa: PLR2004 (two digits)
 
 
 def _short(at: str | None) -> str:
@@ -100,7 +105,9 @@ def _told_predictions(predictions: Portrait) -> list[str]:
             continue
         model = found["model"]
         by = "the fallback" if found["fallback"] else f"{model['name']} version {model['version']}"
-        lines += [f"    {kind} by {by}, {_short(found['produced_at'])}", f"      {said(found)}"]
+        as_of = found.get("as_of")
+        when = f"as of {_short(as_of)}" if as_of else _short(found["produced_at"])
+        lines += [f"    {kind} by {by}, {when}", f"      {said(found)}"]
     return lines
 
 

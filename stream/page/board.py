@@ -128,10 +128,8 @@ class Board:
         progress = self._progress()
         state, note = standing.state, standing.note
         if state == "live" and progress is not None and self._is_over(progress, at):
-            state, note = (
-                "ended",
-                f"all {progress['total']:,} {progress['what']} are predicted; nothing more is to come",
-            )
+            of_demo = f"all of the demo's {progress['total']:,} {progress['what']} are predicted"
+            state, note = "ended", f"{of_demo}; what you send yourself is shown too"
         return {
             "at": at,
             "state": state,

@@ -98,6 +98,7 @@ class Feed:
         self._skipped = 0
         self._next: dict[tuple[str, int], int] = {}
         self._look_at = 0.0
+        self._told: str | None = None
 
     @property
     def standing(self) -> Standing:
@@ -121,6 +122,28 @@ class Feed:
         Raises:
             UserError: If topics are missing, or the broker does not let us in.
         """
+        batches = self._come()
+        self._tell()
+        return batches
+
+    def close(self) -> None:
+        """End."""
+        self._consumer.close()
+
+    def _tell(self) -> None:
+        """Log that reading is lost, for what reason, and that it goes on: when that changes, not at each look."""
+        standing = self.standing
+        wrong = standing.note if standing.state == "lost" else None
+        if wrong == self._told:
+            return
+        self._told = wrong
+        if wrong is None:
+            log.info("page.found", state=standing.state)
+        else:
+            log.warning("page.lost", error=wrong)
+
+    def _come(self) -> list[Batch]:
+        """Return what has come, as `poll`."""
         if not self._starts and not self._begin():
             time.sleep(_LOOK_S)
             return []
@@ -133,10 +156,6 @@ class Feed:
             self._look_at = now + _LOOK_S
             self._keep_up()
         return self._batches(records)
-
-    def close(self) -> None:
-        """End."""
-        self._consumer.close()
 
     def _begin(self) -> bool:
         """Find the topics and where to begin; return whether the broker answers."""

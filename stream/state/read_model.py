@@ -3,13 +3,16 @@ The latest predictions of each user in Redis, for those who look up rather than 
 
 A hash `learnerstream:latest:<user>` with the fields `correctness`, `time` and `risk`, each the JSON of the topic.
 Written by a thread of its own, pipelined: when Redis is away the latest predictions wait, and are written when it is
-back.
+back. A user's risks are in the order of `as_of`, not in that in which they come: one that holds as of an earlier moment
+than what is there, as after a replay or from an event that came late, is not written.
 """
 
 import threading
 from collections import OrderedDict
+from datetime import datetime
 from typing import Any
 
+import orjson
 import redis
 import structlog
 
@@ -73,7 +76,8 @@ class RedisReadModel:
     def offer(self, user_id: str, kind: str, prediction: bytes) -> None:
         """Take the latest prediction of a user; see `stream.ports.ReadModel`."""
         with self._changed:
-            self._pending.setdefault(user_id, {})[kind] = prediction
+            waiting = self._pending.get(user_id)
+            self._pending[user_id] = {kind: prediction} if waiting is None else _merged(waiting, {kind: prediction})
             if len(self._pending) > self._pending_max:
                 self._drop_longest_waiting()
             self._changed.notify()
@@ -122,12 +126,15 @@ class RedisReadModel:
                 away = False
 
     def _write(self, taken: list[tuple[str, dict[str, bytes | None]]]) -> None:
+        held = self._held_risks(taken)
         pipeline = self._redis.pipeline(transaction=False)
         for user, kinds in taken:
             key = KEY.format(user=user)
             if _FORGET in kinds:
                 pipeline.delete(key)
             latest: Any = {kind: value for kind, value in kinds.items() if value is not None}
+            if _is_outdated(kinds.get(_RISK), held.get(user)):
+                del latest[_RISK]
             if latest:
                 pipeline.hset(key, mapping=latest)
         try:
@@ -136,6 +143,18 @@ class RedisReadModel:
             if any(word in str(error) for word in _PASSING):
                 raise redis.ConnectionError(str(error)) from error
             raise
+
+    def _held_risks(self, taken: list[tuple[str, dict[str, bytes | None]]]) -> dict[str, bytes]:
+        """Return what Redis has of users whose risk is to be written: asked once for all, and not of the forgotten."""
+        users = [user for user, kinds in taken if _RISK in kinds and _FORGET not in kinds]
+        if not users:
+            return {}
+        pipeline = self._redis.pipeline(transaction=False)
+        for user in users:
+            pipeline.hget(KEY.format(user=user), _RISK)
+        found: list[Any] = pipeline.execute(raise_on_error=False)
+        # What is refused, as of a key of another type, holds up nobody else: writing says what is wrong.
+        return {user: held for user, held in zip(users, found, strict=True) if isinstance(held, bytes)}
 
     def _forget_alone(self, users: list[str]) -> None:
         for user in users:
@@ -149,11 +168,37 @@ class RedisReadModel:
         with self._changed:
             for user, kinds in reversed(taken):
                 newer = self._pending.get(user, {})
-                self._pending[user] = newer if _FORGET in newer else kinds | newer
+                self._pending[user] = newer if _FORGET in newer else _merged(kinds, newer)
                 self._pending.move_to_end(user, last=False)
 
 
+def _merged(waiting: dict[str, bytes | None], newer: dict[str, bytes | None]) -> dict[str, bytes | None]:
+    """Return what is to be written of a user once something newer has come."""
+    if _is_outdated(newer.get(_RISK), waiting.get(_RISK)):
+        newer = {kind: value for kind, value in newer.items() if kind != _RISK}
+    return waiting | newer
+
+
+def _is_outdated(risk: bytes | None, known: bytes | None) -> bool:
+    """Return whether a risk holds as of an earlier moment than what is known."""
+    if risk is None or known is None:
+        return False
+    at, known_at = _as_of(risk), _as_of(known)
+    return at is not None and known_at is not None and at < known_at
+
+
+def _as_of(risk: bytes) -> datetime | None:
+    """Return as of when a risk holds, None of what does not say so: what stands in Redis others may have written."""
+    try:
+        message = orjson.loads(risk)
+        at = datetime.fromisoformat((message["data"] if "specversion" in message else message)["as_of"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return at if at.tzinfo is not None else None
+
+
 _FORGET = ""
+_RISK = "risk"
 
 # A replica, a full memory or a disk that fails pass: they are waited for, like a Redis that is away.
 _REFUSALS = (redis.DataError, redis.ResponseError)

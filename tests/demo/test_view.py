@@ -4,12 +4,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from stream.demo.counted import ACADEMICS, ANSWERS, Counted
 from stream.demo.tally import Change, Risk, Tally
-from stream.demo.view import in_words, render
+from stream.demo.view import ENDS, in_words, render
+from stream.models import weekly
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -38,11 +40,21 @@ def changed(number: int, before: str, now: str) -> Change:
         (("days_since_seen", 0.4, 10.0), "days since seen 10 (+0.4)"),
         (("education=A level", -0.21, None), "education=A level (-0.2)"),
         (("missing", 0.0, 0.0), "missing 0 (+0.0)"),
+        (("days_since_seen", 0.4, 70.0), "days since seen 70 or more (+0.4)"),
+        (("days_late_latest", -0.4, -70.0), "days late latest -70 or less (-0.4)"),
+        (("absent_rate", 0.4, 1.0), "absent rate 1 (+0.4)"),
+        (("active_days", -0.4, 7.0), "active days 7 (-0.4)"),
     ],
 )
 def test_a_factor_is_told_in_words(factor: tuple[str, float, float | None], words: str) -> None:
     """Its name, its value where it is a number, and what it adds to the log odds."""
     assert in_words(*factor) == words
+
+
+def test_numbers_of_an_enrolment_end_where_they_are_cut() -> None:
+    """They are no features of a week, and are not declared with them."""
+    long_ago = weekly.course_days(np.array([1e9]), np.array([1]))
+    assert float(long_ago[0, -1]) == ENDS["course_day"] == ENDS["enrolled_before"]
 
 
 def test_a_change_is_one_line_of_a_wide_terminal() -> None:

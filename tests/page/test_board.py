@@ -494,7 +494,7 @@ def test_a_demo_is_over_when_all_has_come_and_nothing_more_does() -> None:
     assert look(shown, START + 61)["state"] == "live"
     over = look(shown, START + 63)
     assert (over["state"], over["progress"]) == ("ended", {"done": 4, "total": 4, "what": "answers"})
-    assert over["note"] == "all 4 answers are predicted; nothing more is to come"
+    assert over["note"] == "all of the demo's 4 answers are predicted; what you send yourself is shown too"
     shown.take([example(4)], START + 70)
     again = look(shown, START + 71)
     assert (again["state"], again["note"], again["progress"]) == ("live", None, over["progress"])

@@ -4,12 +4,15 @@ import copy
 import json
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Protocol
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
+from stream.demo.view import ENDS
 from stream.models.weekly import FEATURES
+from stream.pipeline import MASTERED
 from tests.page import snapshots
 from tests.page.browser import axe, barriers, complaints, until
 from tests.page.scripted_server import STATIC, ScriptedServer
@@ -267,6 +270,7 @@ def test_quality_has_a_row_for_each_version(show: Show) -> None:
         ["all served", "2,000", "0.719", "0.5910", "0.021", "7.8 s"],
         ["fallback, on all", "2,000", "0.645", "0.6382", NOTHING, "8.3 s"],
     ]
+    expect(page.locator("#versions-note")).to_have_text("Over the latest 2,000 answers")
 
 
 def test_the_models_timeline_tells_what_the_gate_found(show: Show) -> None:
@@ -366,6 +370,21 @@ def test_every_feature_has_words(show: Show) -> None:
     for name, words in zip(names, said, strict=True):
         assert "_" not in words, words
         assert words != f"{name.replace('_', ' ')} 1", words
+
+
+def test_a_value_that_is_cut_is_not_told_as_exact(show: Show) -> None:
+    """Where what is counted ends, the words say so; these ends are those that the features are declared with."""
+    page = show(snapshots.empty())
+    no_number = {"severity_trend"}
+    ends = page.evaluate("async () => ({...(await import('./words.js')).ENDS})")
+    assert ends == {name: end for name, end in ENDS.items() if name not in no_number}
+    say = "async given => { const {feature} = await import('./words.js'); return given.map(f => feature(...f)); }"
+    assert page.evaluate(say, [["days_since_seen", 70], ["days_since_seen", 69], ["days_late_latest", -70]]) == [
+        "last seen 70 days ago or more", "last seen 69 days ago", "the latest work came 70 days early or more",
+    ]  # fmt: skip
+    said = page.evaluate(say, [[feature.name, feature.high] for feature in FEATURES])
+    for feature, words in zip(FEATURES, said, strict=True):
+        assert words.endswith(" or more") is (feature.name in ends), words
 
 
 def test_dead_letters_are_shown_where_there_are_any(show: Show, server: ScriptedServer) -> None:
@@ -474,6 +493,54 @@ def test_who_is_forgotten_is_gone(show: Show, server: ScriptedServer) -> None:
     expect(page.locator("#path-title")).to_have_text("Path of nobody")
     expect(page.locator("#path-note")).to_contain_text("Nothing is known of nobody")
     assert page.url.endswith("#user=nobody")
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE, NARROW], ids=["desktop", "phone", "narrow"])
+def test_a_link_that_is_opened_leads_to_the_path(size: dict[str, int], show: Show, server: ScriptedServer) -> None:
+    """Below the bar, with the focus on its title; of a user of whom nothing is known too. Then nobody is moved."""
+    page = show(snapshots.rich(), "#user=learner-0041", size=size)
+    expect(page.locator("#path-title")).to_be_focused()
+    bar, title = page.evaluate(
+        "['.top', '#path-title'].map(name => document.querySelector(name).getBoundingClientRect())"
+        ".map((box, place) => place ? box.top : box.bottom)"
+    )
+    assert bar <= title < size["height"] / 2
+    page.evaluate("scrollTo(0, 0)")
+    server.users["learner-0041"] = path("learner-0041", answers=4)
+    expect(page.locator("#path-answers tbody tr")).to_have_count(4)
+    assert page.evaluate("scrollY") == 0
+
+
+def test_who_reads_elsewhere_already_is_not_taken_away(show: Show, server: ScriptedServer) -> None:
+    """A path that comes late does not move a reader who has begun to scroll, or to press keys."""
+    server.users["u"] = path("u", answers=2)
+    server.is_garbled = True
+    page = show(snapshots.rich(), "#user=u")
+    expect(page.locator("#path-note")).to_contain_text("server does not answer.")
+    page.keyboard.press("Tab")
+    server.is_garbled = False
+    expect(page.locator("#path-answers tbody tr")).to_have_count(2)
+    expect(page.locator(".skip")).to_be_focused()
+    assert page.evaluate("scrollY") == 0
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE, NARROW], ids=["desktop", "phone", "narrow"])
+def test_all_skills_of_a_path_are_seen(size: dict[str, int], show: Show, server: ScriptedServer) -> None:
+    """As many as a worker says, each inside its list, and the list inside its card."""
+    known = {f"a skill with the number {n}": n / MASTERED for n in range(MASTERED)}
+    server.users["u"] = path("u") | {"mastery": known}
+    page = show(snapshots.rich(), "#user=u", size=size)
+    expect(page.locator("#path-skills li")).to_have_count(MASTERED)
+    outside = page.locator("#path-skills").evaluate(
+        """list => {
+          const [box, card] = [list, list.closest(".card")].map(node => node.getBoundingClientRect());
+          const isIn = (a, b) =>
+            a.left >= b.left && a.right <= b.right + 1 && a.top >= b.top && a.bottom <= b.bottom + 1;
+          const items = [...list.children].filter(node => !isIn(node.getBoundingClientRect(), box)).length;
+          return items + !isIn(box, card);
+        }"""
+    )
+    assert outside == 0
 
 
 # ---------------------------------------------------------------------------------------------- reading it, and time
@@ -668,6 +735,41 @@ def test_it_fits_a_phone(kind: str, show: Show, server: ScriptedServer) -> None:
             "cells => cells.filter(c => c.scrollWidth > c.clientWidth + 1).length"
         )
         assert cut == 0
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE, NARROW], ids=["desktop", "phone", "narrow"])
+def test_what_is_said_of_an_empty_chart_is_whole(size: dict[str, int], show: Show) -> None:
+    """It breaks into lines inside the chart, covers nothing else, and leaves the chart as high as it will be."""
+    page = show(snapshots.empty(), size=size)
+    heights = {}
+    for name in ("live", "calibration", "throughput", "delay"):
+        said = page.locator(f"#{name} > p.empty")
+        expect(said).to_be_visible()
+        (text, of_figure) = (said.bounding_box(), page.locator(f"#{name}").bounding_box())
+        assert text is not None
+        assert of_figure is not None
+        assert text["x"] >= of_figure["x"]
+        assert text["x"] + text["width"] <= of_figure["x"] + of_figure["width"]
+        assert text["y"] >= of_figure["y"]
+        assert text["y"] + text["height"] <= of_figure["y"] + of_figure["height"]
+        assert said.evaluate("node => node.scrollWidth <= node.clientWidth")
+        heights[name] = of_figure["height"]
+    expect(page.locator("#live > p.empty")).to_have_text("The first answers have to come: some right, some wrong.")
+    filled = show(snapshots.rich(), size=size)
+    for name, height in heights.items():
+        assert filled.locator(f"#{name}").evaluate("node => node.offsetHeight") == pytest.approx(height, abs=30)
+        expect(filled.locator(f"#{name} > p.empty")).to_have_count(0)
+
+
+def test_users_on_the_map_are_large_enough_for_a_finger(show: Show) -> None:
+    """Links of 24 pixels at least, none over another."""
+    page = show(snapshots.rich(), size=PHONE)
+    boxes = page.locator("#heat tbody th a").evaluate_all(
+        "all => all.map(it => it.getBoundingClientRect()).map(box => [box.top, box.bottom])"
+    )
+    assert len(boxes) == 16
+    assert min(bottom - top for top, bottom in boxes) >= 24
+    assert all(bottom <= top for (_, bottom), (top, _) in pairwise(boxes))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from structlog.testing import capture_logs
 
 from stream.page import feed
 from stream.page.board import TOPICS
@@ -116,3 +117,25 @@ def test_a_topic_that_may_not_be_read_is_named_until_it_may(reading: tuple[Feed,
     client.messages = [said(KafkaError._PARTITION_EOF, "erasures")]
     found.poll()
     assert found.standing.state == "live"
+
+
+def test_a_loss_is_logged_when_it_begins_and_when_it_ends(reading: tuple[Feed, Any]) -> None:
+    """Once each, with what is wrong, however often is looked meanwhile; another reason is another line."""
+    found, client = reading
+    client.is_away = True
+    with capture_logs() as logs:
+        for _ in range(3):
+            found.poll()
+        client.is_away = False
+        began(found)
+        found.poll()
+        client.messages = [said(KafkaError.TOPIC_AUTHORIZATION_FAILED, "erasures")]
+        for _ in range(3):
+            found.poll()
+        client.messages = [said(KafkaError._PARTITION_EOF, "erasures")]
+        found.poll()
+    assert [(line["log_level"], line["event"]) for line in logs] == [
+        ("warning", "page.lost"), ("info", "page.found"), ("warning", "page.lost"), ("info", "page.found"),
+    ]  # fmt: skip
+    assert logs[0]["error"] == "no Kafka broker answers at 127.0.0.1:1; it is tried again every second"
+    assert "does not let the page read erasures" in logs[2]["error"]

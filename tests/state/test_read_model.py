@@ -45,6 +45,97 @@ def test_the_latest_of_each_kind_is_kept() -> None:
     assert server.hashes == {"learnerstream:latest:u-1": {"time": b"2", "risk": b"3"}}
 
 
+def risk(as_of: str, score: float = 0.5) -> bytes:
+    """Return a risk that holds as of a moment, as its topic has it."""
+    return f'{{"score":{score},"as_of":"{as_of}"}}'.encode()
+
+
+NEWER, OLDER = risk("2026-03-01T12:00:00.500000Z"), risk("2026-03-01T12:00:00Z")
+
+
+@pytest.mark.parametrize("held", [NEWER, b'{"specversion":"1.0","data":' + NEWER + b"}"])
+def test_an_earlier_risk_does_not_take_the_place_of_a_later_one(held: bytes) -> None:
+    """A replay, or an event that came late: risks are in the order of `as_of`. Other kinds are as they come."""
+    server = FakeRedis()
+    server.hashes["learnerstream:latest:u-1"] = {"risk": held, "time": b"2"}
+    with running(server) as model:
+        model.offer("u-1", "risk", OLDER)
+        model.offer("u-1", "time", b"1")
+        model.start()
+        wait(server, True, True)
+    assert server.hashes == {"learnerstream:latest:u-1": {"risk": held, "time": b"1"}}
+
+
+@pytest.mark.parametrize("held", [OLDER, risk("2026-03-01T12:00:00.5+00:00", 0.9), b"\xff", b"3", b'{"as_of":1}'])
+def test_a_later_risk_takes_the_place_of_what_is_there(held: bytes) -> None:
+    """So does one of the same moment, and whatever somebody else wrote there counts for nothing."""
+    server = FakeRedis()
+    server.hashes["learnerstream:latest:u-1"] = {"risk": held}
+    with running(server) as model:
+        model.offer("u-1", "risk", NEWER)
+        model.start()
+        wait(server, True, True)
+    assert server.hashes == {"learnerstream:latest:u-1": {"risk": NEWER}}
+
+
+def test_what_is_there_is_asked_once_for_all() -> None:
+    """One more round trip for so many users, and none where no risk is written."""
+    server = FakeRedis()
+    with running(server) as model:
+        for i in range(20):
+            model.offer(f"u-{i}", "risk", NEWER)
+        model.start()
+        wait(server, True, True)
+        model.offer("u-1", "time", b"1")
+        wait(server, True)
+        model.stop()
+    assert server.executed.empty()
+    assert len(server.hashes) == 20
+
+
+def test_risks_that_wait_are_in_the_order_of_their_moments() -> None:
+    """While Redis is away too, in whatever order they come."""
+    server = FakeRedis(failures=1)
+    with running(server) as model:
+        model.offer("u-1", "risk", NEWER)
+        model.offer("u-1", "risk", OLDER)
+        model._put_back([("u-2", {"risk": NEWER})])
+        model.offer("u-2", "risk", OLDER)
+        model._put_back([("u-3", {"risk": OLDER}), ("u-2", {"time": b"1"})])
+        model.offer("u-3", "risk", NEWER)
+        model.start()
+        wait(server, False, True, True)
+        model.stop()
+    assert [server.hashes[f"learnerstream:latest:u-{n}"]["risk"] for n in (1, 2, 3)] == [NEWER] * 3
+
+
+def test_a_key_of_another_type_holds_up_nobody_else() -> None:
+    """Neither when it is asked what there is nor when it is written; that it was refused is counted."""
+    server, telemetry = FakeRedis(), Counting()
+    server.of_another_type = {"learnerstream:latest:u-1"}
+    with running(server, telemetry=telemetry) as model:
+        for user in ("u-1", "u-2"):
+            model.offer(user, "risk", NEWER)
+        model.start()
+        wait(server, True, True)
+        model.stop()
+    assert server.hashes == {"learnerstream:latest:u-2": {"risk": NEWER}}
+    assert telemetry.failures == ["redis_refused"]
+
+
+def test_a_risk_after_forgetting_is_the_first() -> None:
+    """Of a user who was forgotten nothing is known that could be later."""
+    server = FakeRedis()
+    server.hashes["learnerstream:latest:u-1"] = {"risk": NEWER}
+    with running(server) as model:
+        model.forget("u-1")
+        model.offer("u-1", "risk", OLDER)
+        model.start()
+        wait(server, True)
+        model.stop()
+    assert server.hashes == {"learnerstream:latest:u-1": {"risk": OLDER}}
+
+
 def test_it_catches_up_when_redis_is_back() -> None:
     """While Redis is away predictions wait; newer ones replace older ones, whatever failed before."""
     server, telemetry = FakeRedis(failures=2), Counting()

@@ -87,8 +87,10 @@ class Chart {
     this.svg.replaceChildren(...nodes);
   }
 
-  describe(text) {
+  /** Say what is drawn, for who does not see it; what is said of an empty chart everybody sees. */
+  describe(text, isEmpty = false) {
     if (this.summary.textContent !== text) this.summary.textContent = text;
+    this.summary.className = isEmpty ? "empty" : "visually-hidden";
   }
 }
 
@@ -122,11 +124,8 @@ export class Lines extends Chart {
     const bottom = this.height - BOTTOM;
     if (!values.length) {
       this.name(null);
-      this.describe(empty);
-      this.fill([
-        shape("line", { class: "axis", x1: 0, x2: this.width, y1: bottom, y2: bottom }),
-        shape("text", { class: "empty", x: this.width / 2, y: this.height / 2, "text-anchor": "middle" }, empty),
-      ]);
+      this.describe(empty, true);
+      this.fill([shape("line", { class: "axis", x1: 0, x2: this.width, y1: bottom, y2: bottom })]);
       return;
     }
     const rows = ticks(low ?? lowest(values), Math.max(high ?? -Infinity, ...values), 4);
@@ -239,8 +238,7 @@ export class Reliability extends Chart {
     nodes.push(shape("line", { class: "ideal", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }));
     nodes.push(shape("text", { class: "name", x: (left + right) / 2, y: this.height - 4, "text-anchor": "middle" }, "said before the answer"));
     if (!total) {
-      nodes.push(shape("text", { class: "empty", x: (left + right) / 2, y: base - 12, "text-anchor": "middle" }, empty));
-      this.describe(empty);
+      this.describe(empty, true);
       this.fill(nodes);
       return;
     }

@@ -213,6 +213,7 @@ function show(snapshot) {
   showTraffic(snapshot);
   showDead(snapshot);
   suggest(snapshot);
+  arrive();
   askPath();
   const skipped = snapshot.skipped ? ` · ${words.plural(snapshot.skipped, "message")} passed over, as the page could not keep up` : "";
   write(by("foot"), `Broker ${snapshot.broker} · group ${snapshot.group} · all figures are of what stands on its topics${skipped}`);
@@ -287,6 +288,8 @@ function showQuality({ series, swaps, quality }) {
     name: "fallback, on all", n, auc: quality.auc_fallback, logloss: quality.logloss_fallback, ece: null,
     time_error_s: quality.time_error_fallback_s,
   });
+  write(by("versions-note"), `Over the latest ${words.plural(n, "answer")}`);
+  hide(by("versions-note"), !n);
   hide(by("versions-scroll"), !n);
   hide(by("versions-empty"), n > 0);
   list(by("versions").tBodies[0], n ? rows : [], ({ name }) => name, (row, found) => {
@@ -620,10 +623,11 @@ function showReply(user, reply, text) {
     showBody(false);
     const nothing = `Nothing is known of ${user}: nothing came of this user, or it was erased.`;
     write(by("path-note"), found || reply.status === 404 ? nothing : `The page’s server answered with status ${reply.status}.`);
-    return;
+  } else {
+    showBody(true);
+    showPath(found);
   }
-  showBody(true);
-  showPath(found);
+  arrive();
 }
 
 function showBody(isThere) {
@@ -673,11 +677,28 @@ function readFragment() {
   }
 }
 
+/** Go to the path, and say so to who does not see it. */
+function goToPath(block, behavior) {
+  by("path-title").focus({ preventScroll: true });
+  by("path-card").scrollIntoView({ block, behavior });
+}
+
+/** Whoever has followed a link to a user is taken there once there is something, unless they went elsewhere before. */
+let isToArrive = false;
+
+function arrive() {
+  if (!isToArrive || !page.shown || asking.shown === null) return;
+  isToArrive = false;
+  goToPath("start", "auto");
+}
+
+for (const name of ["keydown", "pointerdown", "wheel", "touchstart"]) {
+  addEventListener(name, () => { isToArrive = false; }, { passive: true });
+}
+
 addEventListener("hashchange", () => {
   readFragment();
-  if (!location.hash.startsWith("#user=")) return;
-  by("path-title").focus({ preventScroll: true });
-  by("path-card").scrollIntoView({ block: "nearest", behavior: isCalm.matches ? "auto" : "smooth" });
+  if (location.hash.startsWith("#user=")) goToPath("nearest", isCalm.matches ? "auto" : "smooth");
 });
 
 by("choose").addEventListener("submit", (event) => {
@@ -691,5 +712,6 @@ by("choose").addEventListener("submit", (event) => {
 by("pause").addEventListener("click", pause);
 
 readFragment();
+isToArrive = page.isOwnChoice;
 connect();
 setInterval(watch, 1000);

@@ -173,6 +173,15 @@ const FEATURES = {
   enrolled_before: (v) => (v < 0 ? `enrolled ${plural(-v, "day")} after the start` : `enrolled ${plural(v, "day")} before the start`),
 };
 
+/** Where features that count end: what is more is told as so much. As `stream.models.weekly` declares them. */
+export const ENDS = {
+  days_since_seen: 70, days_since_work: 70, days_since_incident: 70, days_late_mean: 70, days_late_latest: 70,
+  absence_streak: 100, presence_streak: 100, answers_week: 7,
+  lectures_week: 255, handed_in_week: 255, missing_week: 255, minor_week: 255, moderate_week: 255, major_week: 255, sanctions_week: 255,
+  handed_in: 1000, missing: 1000, minor: 1000, moderate: 1000, major: 1000, severity_recent: 1000, sanctions: 1000,
+  course_day: 1000, enrolled_before: 1000,
+};
+
 function lateness(what, days, when) {
   const how = days === 0 ? "on time" : `${Math.abs(days).toFixed(1).replace(/\.0$/, "")} days ${days < 0 ? "early" : "late"}`;
   return `${what} ${how} ${when}`.trim();
@@ -183,7 +192,7 @@ export const humanised = (name) => String(name).replaceAll("_", " ").replace("="
 /** A feature with its value, as a person reads it. */
 export function feature(name, value) {
   if (value === null || value === undefined) return humanised(name);
-  if (Object.hasOwn(FEATURES, name)) return FEATURES[name](value);
+  if (Object.hasOwn(FEATURES, name)) return FEATURES[name](value) + (Math.abs(value) >= ENDS[name] ? " or more" : "");
   return `${humanised(name)} ${Number(value.toFixed(2))}`;
 }
 
