@@ -58,8 +58,11 @@ $(VENV_READY): pyproject.toml
 		rm -rf "$(VENV)"
 		"$$python" -m venv "$(VENV)"
 	fi
-	echo "Installing into $(VENV) (two to five minutes; 7 GB, most of it torch, and 3 GB more until it is done) ..."
-	if ! "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable '.[train,search,dev]'; then
+	echo "Installing into $(VENV) (two to eight minutes; 7 GB, most of it torch, and 3 GB more until it is done) ..."
+	# Minutes are long without a word; a log needs none of it.
+	quiet=--quiet
+	if [ -t 1 ]; then quiet=; fi
+	if ! "$(BIN)/python" -m pip install $$quiet --disable-pip-version-check --editable '.[train,search,dev]'; then
 		echo "Installing into $(VENV) failed: the lines above say why. 'make venv' goes on from here; 'make clean' starts anew." >&2
 		exit 1
 	fi

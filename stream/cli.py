@@ -13,19 +13,22 @@ from confluent_kafka import KafkaException
 from pydantic import ValidationError
 
 from stream.adapters.detection import AUTO, FAMILIES, FORMATS
-from stream.errors import StreamError, UserError
+from stream.ending import SAID, STOPPED, end_by_signals, end_in_order
+from stream.errors import BrokerAway, StreamError, UserError
 from stream.settings import SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
+    from pydantic_core import ErrorDetails
+
     from schemas import ModelRollout
     from stream.settings import Settings
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
-_WORKED, _FAILED, _MISUSED, _STOPPED = 0, 1, 2, 130
+_WORKED, _FAILED, _MISUSED = 0, 1, 2
 
 _MAILTO = "mailto:"
 _KEY_CHARACTERS = 16
@@ -41,13 +44,21 @@ class _Commands(click.Group):
             return super().main(*args, **kwargs)
         except UserError as error:
             click.echo(f"stream: {error}", err=True)
-            sys.exit(_MISUSED)
+            sys.exit(_FAILED if isinstance(error, BrokerAway) else _MISUSED)
         except KafkaException as error:
             click.echo(f"stream: Kafka failed: {error.args[0].str()}; start again when it is back", err=True)
             sys.exit(_FAILED)
         except StreamError as error:
             click.echo(f"stream: {error}", err=True)
             sys.exit(_FAILED)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; Ctrl-C ends it by one line, and an exit status of its own."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo(SAID, err=True)
+            ctx.exit(STOPPED)
 
 
 _ANY_FORMAT = (
@@ -68,24 +79,30 @@ def main() -> None:
 
 
 def _settings(**given: Any) -> "Settings":
-    """Return the settings, with a sentence for each that is wrong."""
+    """Return the settings, with a sentence for each that is wrong; what a command does after that ends in order."""
     from stream.settings import Settings
 
+    end_in_order()
     try:
         return Settings(**given)
     except ValidationError as error:
-        sentences = []
-        for problem in error.errors():
-            said = problem["msg"].removeprefix("Value error, ")
-            # What several of them say together names them itself.
-            if not problem["loc"]:
-                sentences.append(said)
-                continue
-            name = "STREAM_" + "_".join(map(str, problem["loc"])).upper()
-            is_shown = problem["loc"][0] not in SECRETS and ", found " not in said
-            found = f", found {problem['input']!r}" if is_shown else ""
-            sentences.append(f"{name}: {said[0].lower()}{said[1:]}{found}")
-        raise UserError("; ".join(sentences)) from error
+        raise UserError("; ".join(map(_of_setting, error.errors()))) from error
+
+
+def _of_setting(problem: "ErrorDetails") -> str:
+    """Return what was expected of a setting, and what was found."""
+    from stream.manual import expected
+    from stream.settings import Settings
+
+    said = problem["msg"].removeprefix("Value error, ")
+    # What several of them say together names them itself.
+    if not problem["loc"]:
+        return said
+    field = str(problem["loc"][0])
+    if problem["type"] != "value_error":
+        said = f"expected {expected(Settings.model_fields[field])}"
+    found = "" if field in SECRETS or ", found " in said else f", found {problem['input']!r}"
+    return f"STREAM_{field.upper()}: {said}{found}"
 
 
 def _id_of_user(_context: click.Context, _parameter: click.Parameter, user: str) -> str:
@@ -230,7 +247,7 @@ def convert(files: tuple[Path, ...], format_: str) -> None:
         click.echo(f"stream: standard output: cannot be written to ({error.strerror})", err=True)
     except KeyboardInterrupt:
         click.echo("stream: stopped; the rest was not read", err=True)
-        status = _STOPPED
+        status = STOPPED
     click.echo(summary.as_json(), err=True)
     sys.exit(status)
 
@@ -281,7 +298,6 @@ def simulate(events: int | None, rate: float, seed: int) -> None:
 
     Example: stream simulate --events 5000 --rate 200
     """
-    from stream.demo.ending import end_by_signals
     from stream.demo.simulator import simulate as simulated
     from stream.demo.source import produce
 
@@ -322,7 +338,6 @@ def replay(file: Path, format_: str, speed: float | None) -> None:
 
     Example: stream replay answers.csv.gz --speed 1000
     """
-    from stream.demo.ending import end_by_signals
     from stream.demo.source import produce
     from stream.demo.sources import converted_from, is_foreign, recorded_in
 
@@ -495,7 +510,7 @@ def topics_check() -> None:
 
     Example: stream topics check
     """
-    from stream.transport.topics import check, wanted
+    from stream.transport.topics import UNTOLD, check, wanted
 
     settings = _settings()
     problems = check(settings)
@@ -503,7 +518,8 @@ def topics_check() -> None:
         click.echo(f"warning: {problem}" if problem.gravity == "warns" else problem)
     if any(problem.gravity != "warns" for problem in problems):
         sys.exit(_FAILED)
-    click.echo(f"{len(wanted(settings))} topics are right; {settings.partitions} partitions are fixed for good: "
+    are = "there" if UNTOLD in problems else "right"
+    click.echo(f"{len(wanted(settings))} topics are {are}; {settings.partitions} partitions are fixed for good: "
                "another number would move users away from their state, and is a migration")  # fmt: skip
 
 

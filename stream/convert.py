@@ -24,11 +24,12 @@ from rich.console import Console
 
 from schemas import InvalidEvent
 from schemas.base import Reason
-from stream.adapters.conversion import Carried
+from stream.adapters.conversion import OTHER, Carried
 from stream.adapters.converter import Converter, Fault, Result
 from stream.adapters.once import Once
 from stream.adapters.pseudonym import Named, as_they_are, pseudonyms
 from stream.errors import UserError
+from stream.files.formats import of_header
 from stream.settings import Settings
 
 STANDARD_INPUT: Final = Path("-")
@@ -42,6 +43,8 @@ _WHITE: Final = re.compile(r"\s*")
 # Of use for where a value ends; what is in it is orjson's to say.
 _DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str)
 _KINDS_TOLD: Final = 5
+_MOST_KINDS: Final = 200  # as many as the metrics tell apart
+_MOST_BAD: Final = 1_000
 _LOOKED_AT: Final = 4_096
 
 
@@ -104,8 +107,9 @@ class Summary:
         read: Foreign events.
         converted: Of these, those that became events of ours.
         events: Of ours.
-        ignored: How many were of which kind.
-        bad: Place and reason of each other.
+        ignored: How many were of which kind; 200 kinds, the rest as other.
+        bad: Place, reason and detail of the first 1,000 others.
+        bad_by_reason: How many others there were, by reason, those of `bad` among them.
     """
 
     read: int = 0
@@ -113,16 +117,25 @@ class Summary:
     events: int = 0
     ignored: Counter[str] = field(default_factory=Counter)
     bad: list[dict[str, str]] = field(default_factory=list)
+    bad_by_reason: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def bad_left_out(self) -> int:
+        """How many others `bad` has no place of."""
+        return self.bad_by_reason.total() - len(self.bad)
 
     def add(self, place: str, result: Result) -> None:
         """Count what became of one message."""
         self.read += result.read
         self.converted += result.converted
         self.events += len(result.events)
-        self.ignored.update(result.ignored)
+        for kind in result.ignored:
+            self.ignored[kind if kind in self.ignored or len(self.ignored) < _MOST_KINDS else OTHER] += 1
         for fault in result.faults:
-            at = f"{place}, {fault.place}" if fault.place else place
-            self.bad.append({"place": at, "reason": fault.error.reason, "detail": fault.error.detail})
+            self.bad_by_reason[fault.error.reason] += 1
+            if len(self.bad) < _MOST_BAD:
+                at = f"{place}, {fault.place}" if fault.place else place
+                self.bad.append({"place": at, "reason": fault.error.reason, "detail": fault.error.detail})
 
     def told(self, path: Path) -> str:
         """Return what became of a file in one line."""
@@ -132,7 +145,7 @@ class Summary:
         return (
             f"{path}: {self.read:,} events read, {self.converted:,} converted, {self.ignored.total():,} ignored"
             + (f" ({ignored})" if ignored else "")
-            + f", {len(self.bad):,} bad"
+            + f", {self.bad_by_reason.total():,} bad"
             + (f"; the first, {self.bad[0]['place']}: {self.bad[0]['detail']}" if self.bad else "")
         )
 
@@ -142,6 +155,7 @@ class Summary:
             {
                 "read": self.read, "converted": self.converted, "events": self.events,
                 "ignored": dict(self.ignored.most_common()), "bad": self.bad,
+                "bad_by_reason": dict(self.bad_by_reason.most_common()), "bad_left_out": self.bad_left_out,
             },
             ensure_ascii=False,
         )  # fmt: skip
@@ -283,9 +297,20 @@ def _messages(name: str, file: IO[bytes]) -> Iterator[Read]:
             continue
         value = _json(line)
         if value is None:
+            if lines.number == 1:
+                _check_header(name, line)
             yield from _values(name, lines, line)
         else:
             yield Read(f"{name}, line {lines.number}", value, line)
+
+
+def _check_header(name: str, line: bytes) -> None:
+    """Check that a first line is not the header of a table, whose every row would be bad."""
+    if (format_ := of_header(_decoded(line))) is not None:
+        raise UserError(
+            f"{name}: expected events as JSON, found a table of past answers ({format_.what}); `stream replay FILE` "
+            "sends those"
+        )
 
 
 def _values(name: str, lines: _Lines, line: bytes) -> Iterator[Read]:

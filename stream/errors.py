@@ -4,7 +4,8 @@ What can go wrong, one class for each reaction.
     StreamError
     ├── UserError            the command or a setting is wrong: one sentence, exit code 2
     │   ├── BadAnswersFile   a file of past answers, or an OULAD folder, that cannot be read
-    │   └── BadTopics        topics that do not fit the settings
+    │   ├── BadTopics        topics that do not fit the settings
+    │   └── BrokerAway       no broker, or an address that is none: exit code 1, as it may come back by itself
     ├── ArtifactError        a model that must not serve: it is kept out, the old one goes on
     ├── StoreError           the store of models cannot be listed or written: that is not done, and all else goes on
     ├── InferenceError       a model that failed on a batch: the fallback answers
@@ -35,6 +36,10 @@ class BadAnswersFile(UserError):
 
 class BadTopics(UserError):
     """Topics exist with settings that the worker cannot work with; the message says what to change."""
+
+
+class BrokerAway(UserError):
+    """No Kafka broker answers at STREAM_BROKER. Start it, or mend the address; `stream doctor` says more."""
 
 
 class ArtifactError(StreamError):

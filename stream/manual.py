@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple, get_args, get_origin
 
 import click
-from pydantic import SecretStr
+from pydantic import AwareDatetime, SecretStr
 from pydantic.fields import FieldInfo
 
 from schemas.catalog import TOPICS, Contract, Direction
@@ -85,6 +85,24 @@ def _default(field: FieldInfo) -> str:
         return "unset"
     text = str(field.default)
     return f"`{text}`" if text else "empty"
+
+
+def expected(field: FieldInfo) -> str:
+    """Return what a setting may be, in words: `a whole number from 1 to 1,000`."""
+    kinds = [kind for kind in get_args(field.annotation) or (field.annotation,) if kind is not type(None)]
+    held = _range(field).replace("`", "")
+    if get_origin(field.annotation) is Literal:
+        return f"one of {held}"
+    if bool in kinds:
+        return "true or false"
+    if int in kinds or float in kinds:
+        kind = "a whole number" if int in kinds else "a number"
+        return f"{kind} {held}" if held.startswith("above") else f"{kind} from {held}"
+    if AwareDatetime in kinds:
+        return "a moment with its offset, such as 2026-01-31T00:00:00Z"
+    if Path in kinds:
+        return "a path"
+    return f"a text that matches {held}" if held else "a text that is not empty"
 
 
 def _range(field: FieldInfo) -> str:
@@ -179,7 +197,7 @@ def _section(path: str, command: click.Command, context: click.Context) -> str:
     parts = [f"## {path}", *(part for part in paragraphs if not part.startswith(_EXAMPLE))]
     parts.append(f"Usage: `{command.get_usage(context).removeprefix('Usage: ')}`")
     options = [option for option in command.get_params(context) if isinstance(option, click.Option)]
-    rows = [_option_row(option, context) for option in options if option.name != "help"]
+    rows = [_option_row(option, context) for option in options if option.name != "help" and not option.hidden]
     if rows:
         parts.append(table(("option", "default", "what it is"), rows))
     parts += [f"```sh\n{example}\n```" for example in examples]

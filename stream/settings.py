@@ -48,6 +48,12 @@ _URI_REFERENCE = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:|/|(?=[^:/]+(?:/|$)))(?
 """A scheme, or a path; a relative one without a colon in its first part (RFC 3986, section 4.1)."""
 
 
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\]):(?P<port>[0-9]{1,5})")
+"""`host:port`, of IPv6 in brackets."""
+
+_LAST_PORT = 65_535
+
+
 def _has_host(reference: str) -> bool:
     """Return whether a URL names a host, and a port only if it is one."""
     try:
@@ -68,7 +74,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="STREAM_", frozen=True, extra="ignore")
 
     broker: str = Field(
-        "127.0.0.1:9092", min_length=1, description="Kafka bootstrap servers, `host:port`, several joined by commas"
+        "127.0.0.1:9092",
+        description="Kafka bootstrap servers, `host:port`, several joined by commas; of IPv6 `[::1]:9092`",
     )
     group: str = Field(
         "learnerstream",
@@ -367,6 +374,19 @@ class Settings(BaseSettings):
         description="with STREAM_RISK_STATEMENTS: URL of the system that knows learners under their ids, as "
         "`account.homePage` of statements; with STREAM_PSEUDONYM_KEY one of its own, as their names there are others",
     )
+
+    @field_validator("broker")
+    @classmethod
+    def _are_addresses(cls, broker: str) -> str:
+        addresses = [address.strip() for address in broker.split(",") if address.strip()]
+        for address in addresses or [broker]:
+            found = _ADDRESS.fullmatch(address)
+            if found is None or not 0 < int(found["port"]) <= _LAST_PORT:
+                raise ValueError(
+                    "expected host:port, such as 127.0.0.1:9092 or [::1]:9092, several joined by commas, "
+                    f"found {address!r}"
+                )
+        return ",".join(addresses)
 
     @field_validator("model_store", mode="before")
     @classmethod

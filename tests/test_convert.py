@@ -95,7 +95,9 @@ def test_files_in_every_form(tmp_path: Path, content: bytes) -> None:
     for result, lines, summary in (run(plain), run(packed), run(given=content), run("-", given=content)):
         assert result.exit_code == 0, result.stderr
         assert [(line["user_id"], line["correct"]) for line in lines] == expected
-        assert summary == {"read": 3, "converted": 3, "events": 3, "ignored": {}, "bad": []}
+        assert summary == {
+            "read": 3, "converted": 3, "events": 3, "ignored": {}, "bad": [], "bad_by_reason": {}, "bad_left_out": 0,
+        }  # fmt: skip
 
 
 def test_the_summary_accounts_for_everything(tmp_path: Path) -> None:
@@ -114,6 +116,53 @@ def test_the_summary_accounts_for_everything(tmp_path: Path) -> None:
         (f"{file}, line 5", "bad_value"),
     ]
     assert "timestamp: expected" in summary["bad"][2]["detail"]
+
+
+def test_the_summary_is_short_however_much_is_bad(tmp_path: Path) -> None:
+    """The first 1,000 places, and of the others how many there were of each reason; kinds without end are `other`."""
+    file = tmp_path / "events.jsonl"
+    kinds = [statement("ada", n, verb=f"http://verbs.example/kind{n}") for n in range(300)]
+    file.write_bytes(b"{x\n" * 3_000 + lines_of(xapi_answer("bob", 4) | {"timestamp": "soon"}, *kinds))
+    result, _, summary = run(file)
+    assert result.exit_code == 1
+    assert [bad["place"] for bad in summary["bad"]] == [f"{file}, line {n}" for n in range(1, 1_001)]
+    assert summary["bad_by_reason"] == {"not_json": 3_000, "bad_value": 1}
+    assert summary["bad_left_out"] == 2_001
+    assert (len(summary["ignored"]), summary["ignored"]["other"]) == (201, 100)
+    assert len(result.stderr) < 400_000
+    assert "3,001 bad; the first" in converted_from(file, "auto", Settings()).told
+
+
+@pytest.mark.parametrize(
+    ("header", "what"),
+    [
+        ("user_id,item_id,skill_id,correct", "answers in our own format"),
+        ("\ufeffuser_id,item_id,skill_id,correct,timestamp", "answers in our own format"),
+        ("Anon Student Id\tProblem Name\tStep Name\tTime\tOutcome", "transactions from DataShop"),
+    ],
+)
+def test_a_table_of_past_answers_is_told_as_such(tmp_path: Path, header: str, what: str) -> None:
+    """In one sentence that names the command, not one for each row; gzipped and from standard input, too."""
+    content = f"{header}\n{'1,2,3,1,4' * 9}\n".encode()
+    plain, packed = tmp_path / "answers.csv", tmp_path / "answers.csv.gz"
+    plain.write_bytes(content)
+    packed.write_bytes(gzip.compress(content))
+    told = {str(plain): run(plain), str(packed): run("--from", "xapi", packed), "standard input": run(given=content)}
+    for name, (result, lines, summary) in told.items():
+        assert (result.exit_code, lines, summary["read"]) == (2, [], 0)
+        sentence, _ = result.stderr.splitlines()
+        assert sentence == (
+            f"stream: {name}: expected events as JSON, found a table of past answers ({what}); `stream replay FILE` "
+            "sends those"
+        )
+
+
+def test_a_table_of_something_else_is_bad_events(tmp_path: Path) -> None:
+    """Nothing can be said of a header that is of no format."""
+    file = tmp_path / "list.csv"
+    file.write_bytes(b'name,"age\n1,2\n')
+    result, _, summary = run(file)
+    assert (result.exit_code, summary["bad_by_reason"]) == (1, {"not_json": 2})
 
 
 def test_a_statement_without_a_time_has_that_of_its_file(tmp_path: Path) -> None:

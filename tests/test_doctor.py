@@ -34,6 +34,7 @@ from stream.doctor.on_broker import (
     Letters,
     Member,
     Sample,
+    Since,
     Topics,
     judge_cluster,
     judge_dead_letters,
@@ -175,7 +176,7 @@ def test_wrong_settings_leave_the_rest_unsure() -> None:
     told = json.loads(done.stdout)
     assert (done.exit_code, told["wrong"]) == (1, True)
     by_name = {finding["name"]: finding for finding in told["findings"]}
-    assert "STREAM_PARTITIONS: input should be a valid integer" in by_name["settings"]["found"]
+    assert "STREAM_PARTITIONS: expected a whole number from 1 to 1,000" in by_name["settings"]["found"]
     assert by_name["environment"]["verdict"] == "wrong"
     assert by_name["versions"]["verdict"] == "ok"
     assert by_name["broker"]["verdict"] == by_name["redis"]["verdict"] == "unsure"
@@ -460,6 +461,51 @@ def test_events_ahead_of_kafka_are_wrong() -> None:
     assert "in time" in only(judge_producers(Sample("interactions", 0, is_whole=False)), "unsure").found
 
 
+def misplaced(reason: str = "wrong_partition", topic: str = "interactions") -> Letters:
+    """Return five dead letters of a topic, the first ten minutes ago."""
+    return Letters(reason, 5, NOW - 9, "interactions 3 at 41", "partition: expected", {topic: Since(5, NOW - 600)})
+
+
+def test_a_producer_whose_records_are_no_longer_the_latest_is_wrong() -> None:
+    """How many of its records became dead letters within the hour, and since when: no ok stands beside them."""
+    finding = only(judge_producers(Sample("interactions", 200), [misplaced()]), "wrong")
+    assert finding.found == (
+        "interactions: 5 records of the last hour could not be used, wrong_partition, since 10:56:40 UTC; none of them "
+        "is among the latest 200"
+    )
+    assert finding.remedy == remedy_of("wrong_partition")
+    cut = only(judge_producers(Sample("interactions", 200), [misplaced("wrong_key")], is_whole=False), "wrong")
+    assert "at least 5 records of the last hour could not be used, wrong_key, since 10:56:40 UTC or before" in cut.found
+    deleted = only(judge_producers(Sample("interactions", 0), [misplaced()]), "wrong")
+    assert deleted.found.startswith("interactions: 5 records of the last hour")
+
+
+def test_dead_letters_of_others_say_nothing_of_a_topics_producers() -> None:
+    """Of another topic, or of single events; and what the latest records show is told once."""
+    for letters in (misplaced(topic="academics"), misplaced("bad_value")):
+        assert only(judge_producers(Sample("interactions", 200), [letters]), "ok")
+    shows = Sample("interactions", 199, Counter(wrong_partition=1))
+    assert "of the latest 200 records 1" in only(judge_producers(shows, [misplaced()]), "wrong").found
+
+
+@pytest.mark.parametrize("are_there", [True, False])
+def test_producers_are_judged_with_dead_letters_or_without(are_there: bool) -> None:
+    """They are read once for both checks; where they cannot be read, the records alone say what they say."""
+    asked: list[int] = []
+
+    def letters(partitions: int, _: timedelta) -> tuple[list[Letters], bool]:
+        asked.append(partitions)
+        return [misplaced()], True
+
+    examined = examination.Examination(settings(), {})
+    examined._kafka = SimpleNamespace(sample=lambda name, _: Sample(name, 200), letters=letters)  # type: ignore[assignment]
+    names = ("interactions", "academics", "dead-letters") if are_there else ("interactions", "academics")
+    examined._topics = dict.fromkeys(names, Existing(4, 1))
+    assert verdicts(examined._guarded("producers", examined._producers)()) == ["wrong" if are_there else "ok", "ok"]
+    only(examined._guarded("dead letters", examined._dead_letters)(), "wrong" if are_there else "unsure")
+    assert asked == ([4] if are_there else [])
+
+
 def test_dead_letters_of_the_last_hour_are_wrong() -> None:
     """Each reason with its count, the latest one's place, and what mends it."""
     letters = [
@@ -495,6 +541,9 @@ def test_a_broker_that_looks_up_no_times_is_read_instead(monkeypatch: pytest.Mon
     kafka = Kafka(given)
     (found,), is_whole = kafka.letters(4, timedelta(hours=1))
     assert (found.reason, found.count, found.detail, is_whole) == ("bad_value", 5, "score: a", True)
+    since = found.topics["interactions"]
+    assert since.count == 5
+    assert since.first_at == pytest.approx(now - 60, abs=0.002)
     (newest,) = kafka.newest({"interactions": Existing(4, 1), "academics": Existing(4, 1)}).items()
     assert newest == ("interactions", (round((now - 30) * 1_000) / 1_000, "its producer"))
 

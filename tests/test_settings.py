@@ -102,3 +102,30 @@ def test_a_key_ends_before_its_newline() -> None:
         assert key is not None
         assert key.get_secret_value() == " secret "
     assert "found an empty text" in refusal(pseudonym_key=" \n")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("kafka:9092", "kafka:9092"),
+        (" kafka-1.school_a.example:9092, kafka-2:1 ,", "kafka-1.school_a.example:9092,kafka-2:1"),
+        ("[::1]:9092", "[::1]:9092"),
+        ("[fe80::1%eth0]:65535", "[fe80::1%eth0]:65535"),
+    ],
+)
+def test_addresses_of_brokers(given: str, kept: str) -> None:
+    """Names, IPv4 and IPv6, each with its port; spaces around them are nothing."""
+    assert Settings(broker=given).broker == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("localhost", "localhost"), ("kafka:9092,other", "other"), ("kafka:0", "kafka:0"), ("kafka:", "kafka:"),
+        ("kafka:65536", "kafka:65536"), (":9092", ":9092"), ("::1:9092", "::1:9092"), ("a b:1", "a b:1"),
+        ("PLAINTEXT://a:1", "PLAINTEXT://a:1"), ("", ""), (" , ", " , "), ("a:\u0669", "a:\u0669"),
+    ],
+)  # fmt: skip
+def test_what_is_no_address_is_refused(given: str, found: str) -> None:
+    """Before anything waits for it; the sentence names the one that is wrong."""
+    assert refusal(broker=given).endswith(f"several joined by commas, found {found!r}")

@@ -30,12 +30,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stream.demo.broker import PARTITIONS, EmbeddedBroker
 from stream.demo.counted import ACADEMICS, ANSWERS, Counted
-from stream.demo.ending import end_by_signals, end_undisturbed
 from stream.demo.ours import Ours
 from stream.demo.source import Pace, Sending, feed
 from stream.demo.sources import FOREIGN_TOPIC, Source, source_of
 from stream.demo.tally import Tally
 from stream.demo.view import render
+from stream.ending import STOPPED, end_by_signals, end_undisturbed
 from stream.errors import StreamError, UserError
 from stream.page import address_of
 from stream.settings import PSEUDONYM_SECRETS, SECRETS, Settings
@@ -127,13 +127,13 @@ def run_demo(options: DemoOptions, settings: Settings) -> int:
         UserError: If the source cannot be read, or the port or the report's folder cannot be used.
         DemoFailed: If a process died or predictions are missing.
     """
+    end_by_signals()
     source = source_of(options.source, options.format_, options.events, options.seed, settings)
     _check_report(options.report)
     _check_port(settings.metrics_host, options.port, "--port")
     _check_port(settings.page_host, options.served_at, "--page-port")
     if source.told:
         _say(source.told)
-    end_by_signals()
     folder = Path(tempfile.mkdtemp(prefix="learnerstream-demo-"))
     is_told = False
     try:
@@ -149,7 +149,7 @@ def run_demo(options: DemoOptions, settings: Settings) -> int:
         if is_told:
             return 0
         _say("stopped; nothing was written")
-        return 130
+        return STOPPED
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return 0

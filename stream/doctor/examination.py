@@ -169,13 +169,24 @@ class Examination:
         return topic.partitions
 
     def _producers(self) -> list[Finding]:
+        letters: list[on_broker.Letters] = []
+        is_whole = True
+        # That they cannot be read, `dead letters` says.
+        with suppress(StreamError, KafkaException, ValueError):
+            letters, is_whole = self._letters
         findings: list[Finding] = []
         for name in SAMPLED_TOPICS:
-            findings += on_broker.judge_producers(self._kafka.sample(name, self._partitions(name)))
+            sample = self._kafka.sample(name, self._partitions(name))
+            findings += on_broker.judge_producers(sample, letters, is_whole=is_whole)
         return findings
 
+    @cached_property
+    def _letters(self) -> tuple[list[on_broker.Letters], bool]:
+        """Dead letters of the last hour, and whether these are all; read once."""
+        return self._kafka.letters(self._partitions("dead-letters"), _LOOK_BACK)
+
     def _dead_letters(self) -> list[Finding]:
-        letters, is_whole = self._kafka.letters(self._partitions("dead-letters"), _LOOK_BACK)
+        letters, is_whole = self._letters
         return on_broker.judge_dead_letters(letters, is_whole=is_whole)
 
     def _places(self, *names: str) -> list[Place]:

@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, Resou
 
 from schemas import TOPICS, ModelRollout, decode_academic, decode_interaction
 from stream.doctor.looking import address_of
-from stream.doctor.on_broker import Group, Letters, Member, Sample
+from stream.doctor.on_broker import Group, Letters, Member, Sample, Since
 from stream.errors import UserError
 from stream.intake import Accepted, Limits, Timed, read
 from stream.settings import Settings
@@ -261,14 +261,19 @@ class Kafka:
         wanted = {place: max(first, ends[place] - each) for place, first in firsts.items() if first < ends[place]}
         records, is_whole = tail(self._settings, wanted, _READ_S)
         by_reason: dict[str, list[tuple[float, str, str]]] = {}
+        topics: dict[str, dict[str, Since]] = {}
         for record in records:
             if record.timestamp_s * 1_000 < from_ms:
                 continue
             letter = orjson.loads(record.value or b"{}")
-            place = f"{letter.get('topic')} {letter.get('partition')} at {letter.get('offset')}"
+            source, reason = str(letter.get("topic")), str(letter.get("reason"))
+            place = f"{source} {letter.get('partition')} at {letter.get('offset')}"
             told = (record.timestamp_s, place, _what(str(letter.get("detail", ""))))
-            by_reason.setdefault(str(letter.get("reason")), []).append(told)
-        found = [Letters(reason, len(told), *max(told)) for reason, told in by_reason.items()]
+            by_reason.setdefault(reason, []).append(told)
+            of_reason = topics.setdefault(reason, {})
+            before = of_reason.get(source, Since(0, record.timestamp_s))
+            of_reason[source] = Since(before.count + 1, min(before.first_at, record.timestamp_s))
+        found = [Letters(reason, len(told), *max(told), topics[reason]) for reason, told in by_reason.items()]
         return found, is_whole and wanted == {place: first for place, first in firsts.items() if place in wanted}
 
     def rollouts(self, partitions: int) -> dict[str, ModelRollout]:

@@ -264,11 +264,53 @@ class Sample:
     is_whole: bool = True
 
 
-def judge_producers(sample: Sample) -> list[Finding]:
-    """Return what is to be said of who writes a topic, by the latest records."""
+@dataclass(frozen=True, slots=True)
+class Since:
+    """How many dead letters, and when the first of them was put aside, seconds since the epoch."""
+
+    count: int
+    first_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """
+    Dead letters of one reason.
+
+    Attributes:
+        reason: Their.
+        count: How many.
+        latest_at: When the latest was put aside, seconds since the epoch.
+        place: Where the latest one's record stands.
+        detail: What is said of it.
+        topics: Those whose records they are, as the broker calls them.
+    """
+
+    reason: str
+    count: int
+    latest_at: float
+    place: str
+    detail: str
+    topics: Mapping[str, Since] = field(default_factory=dict)
+
+
+_MISPLACED: Final = ("wrong_key", "wrong_partition")
+"""Reasons that are those of whoever writes a topic, not of one event."""
+
+
+def judge_producers(sample: Sample, letters: Sequence[Letters] = (), *, is_whole: bool = True) -> list[Finding]:
+    """
+    Return what is to be said of who writes a topic.
+
+    Args:
+        sample: The latest records.
+        letters: Dead letters of the last hour: on a busy topic one producer's records are soon not among the latest.
+        is_whole: Whether these are all of that hour.
+    """
     bad = sum(sample.put_aside.values())
     read = sample.taken + bad
-    if not read:
+    earlier = _misplaced(sample, letters, is_whole=is_whole)
+    if not read and not earlier:
         why = "nothing stands there yet" if sample.is_whole else "it could not be read in time"
         return [unsure("producers", f"{sample.topic}: {why}, so nothing can be said of its producers")]
     findings = [
@@ -289,6 +331,7 @@ def judge_producers(sample: Sample) -> list[Finding]:
                 "set the clock of the producers' machine right; have them write times with their zone, such as Z",
             )
         )
+    findings += earlier
     if findings:
         return findings
     return [
@@ -300,24 +343,28 @@ def judge_producers(sample: Sample) -> list[Finding]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Letters:
-    """
-    Dead letters of one reason.
+def _misplaced(sample: Sample, letters: Sequence[Letters], *, is_whole: bool) -> list[Finding]:
+    """Return what producers did wrong within the hour, of which the latest records show nothing."""
+    at_least, or_before = ("", "") if is_whole else ("at least ", " or before")
+    findings = []
+    for each in letters:
+        since = each.topics.get(sample.topic)
+        if since is None or each.reason not in _MISPLACED or sample.put_aside[each.reason]:
+            continue
+        findings.append(
+            wrong(
+                "producers",
+                f"{sample.topic}: {at_least}{counted(since.count, 'record')} of the last hour could not be used, "
+                f"{each.reason}, since {_clock(since.first_at)}{or_before}; none of them is among the latest "
+                f"{sample.taken + sum(sample.put_aside.values())}",
+                remedy_of(each.reason),
+            )
+        )
+    return findings
 
-    Attributes:
-        reason: Their.
-        count: How many.
-        latest_at: When the latest was put aside, seconds since the epoch.
-        place: Where the latest one's record stands.
-        detail: What is said of it.
-    """
 
-    reason: str
-    count: int
-    latest_at: float
-    place: str
-    detail: str
+def _clock(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%H:%M:%S} UTC"
 
 
 def judge_dead_letters(letters: Sequence[Letters], *, is_whole: bool) -> list[Finding]:
@@ -327,7 +374,7 @@ def judge_dead_letters(letters: Sequence[Letters], *, is_whole: bool) -> list[Fi
         wrong(
             "dead letters",
             f"{at_least}{each.count:,} in the last hour for {each.reason}, the latest at "
-            f"{datetime.fromtimestamp(each.latest_at, UTC):%H:%M:%S} UTC of {each.place}: {each.detail}",
+            f"{_clock(each.latest_at)} of {each.place}: {each.detail}",
             remedy_of(each.reason),
         )
         for each in sorted(letters, key=lambda each: -each.count)

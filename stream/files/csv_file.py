@@ -28,6 +28,8 @@ _LONGEST_CELL = 1 << 20
 """Characters; Python's own limit, an eighth of it, is less than some of the published cells."""
 _FEW_LINES = 100
 """Of one row, by the line breaks in its cells; if it has more, what are its lines? See `Table._holds_rows`."""
+_BEGINNING = 20
+"""Letters that are shown of what is no text."""
 _UNQUOTE = 'close the quotes, and write a quote inside a cell as ""'
 _END = "\0end\0"
 """A line of our own after the last, which a quote that is never closed swallows."""
@@ -77,7 +79,7 @@ class CsvFile:
         """Return where a column stands."""
         if name not in self.header:
             expected = f"a header with {', '.join(self.required)}"
-            found = ", ".join(self.header)[:200] or "an empty line"
+            found = visible(", ".join(self.header)[:200]) or "an empty line"
             self.refuse(name, expected, found, "add or rename the column, and separate cells by commas")
         if self.header.count(name) > 1:
             self.refuse(name, "the column once", f"it {self.header.count(name)} times", "rename the others")
@@ -208,10 +210,16 @@ class Table:
 
     def _check_header(self) -> None:
         names = self.header
+        begins = self._separator.join(names)
+        if any(_is_control(letter) for letter in begins):
+            raise BadAnswersFile(
+                f"{self._path} is no text, it begins with '{visible(begins[:_BEGINNING])}'; expected a table with a "
+                "header: name the file that holds the table."
+            )
         if not any(names):
             self._refuse(1, "a header", "an empty line", "take out the empty lines before the header")
         if self._separator == "\t" and all(len(name) > 1 and name[0] == name[-1] == '"' for name in names):
-            found = f"the names in quotes ({names[0]}, ...)"
+            found = f"the names in quotes ({visible(names[0][:80])}, ...)"
             self._refuse(1, "cells without quotes, as tables with tabs have them", found, "save the table without them")
         if len(names) == 1 and ";" in names[0]:
             self._refuse(1, "cells separated by commas or tabs", "semicolons", "save the table with commas")
@@ -242,6 +250,15 @@ def open_table(path: Path) -> Iterator[Table]:
             yield Table(path, reader, separator)
 
 
+def header_of(line: str) -> tuple[str, ...]:
+    """Return the names of columns in a first line, nothing where it can be none; parted as `open_table` parts it."""
+    reader = csv.reader([line], delimiter="\t", quoting=csv.QUOTE_NONE) if "\t" in line else csv.reader([line])
+    try:
+        return tuple(name.strip() for name in next(reader, []))
+    except csv.Error:
+        return ()
+
+
 def digest_of(paths: Iterable[Path]) -> str:
     """Return the SHA-256 of a file's bytes as they lie on disk, in hex; of several, that of all their digests."""
     digests = []
@@ -256,6 +273,21 @@ def plain(text: str) -> str:
     if any(_is_escaped(letter) for letter in text):
         text = text.encode("utf-8", "surrogateescape").decode("latin-1")
     return " ".join("".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text).split())
+
+
+def visible(text: str) -> str:
+    """Return a text of a file as a message shows it: with nothing in it that a terminal would obey or cannot show."""
+    return "".join(letter if letter.isprintable() else _written(letter) for letter in text)
+
+
+def _written(letter: str) -> str:
+    """Return a letter as Python writes it, a byte that is no UTF-8 as itself."""
+    return f"\\x{ord(letter) - 0xDC00:02x}" if _is_escaped(letter) else repr(letter)[1:-1]
+
+
+def _is_control(letter: str) -> bool:
+    """Return whether a letter stands in no text; one that is no UTF-8 may stand in a text of another encoding."""
+    return unicodedata.category(letter) == "Cc" and not letter.isspace()
 
 
 def _is_escaped(letter: str) -> bool:

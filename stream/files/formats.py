@@ -7,18 +7,18 @@ A format is a value that says which columns a file must have and how it is read.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from stream.errors import BadAnswersFile
 from stream.files import assistments, datashop, ednet, junyi, own, riiid
 from stream.files.answers import AnswersFile
-from stream.files.csv_file import open_table
+from stream.files.csv_file import header_of, open_table, visible
 from stream.files.oulad import is_oulad
 from stream.files.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 AUTO: Final = "auto"
 """Recognises the format by the header."""
@@ -264,6 +264,12 @@ def find_format(path: Path, name: str = AUTO) -> Format:
     return best[0]
 
 
+def of_header(line: str) -> Format | None:
+    """Return a format whose table may begin with a line, None where there is none."""
+    look = Look(Path(), False, header_of(line))
+    return next((each for each in FORMATS if each.fits(look)), None)
+
+
 def _look(path: Path) -> Look:
     if not path.is_dir():
         with open_table(path) as table:
@@ -315,7 +321,7 @@ def _found(look: Look) -> str:
     if look.is_folder and not look.header:
         return "a folder without such files"
     names = ", ".join(name for name in look.header if name) or "an empty line"
-    cut = f"{names[:_SHOWN]}..." if len(names) > _SHOWN else names
+    cut = f"{visible(names[:_SHOWN])}..." if len(names) > _SHOWN else visible(names)
     return f"a file with {cut}" if look.user is None else f"a folder with {cut} (in {look.user.name})"
 
 

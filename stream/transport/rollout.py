@@ -5,7 +5,7 @@ The worker follows the same topic in `stream.agents.control`.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import uuid4
 
@@ -14,14 +14,16 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from pydantic import ValidationError
 
 from schemas import LearnRequested, ModelRollout
-from stream.errors import UserError
+from stream.errors import BrokerAway, UserError
 from stream.settings import Settings
 from stream.transport.clients import consumer_config, is_fatal
 from stream.transport.outbox import KafkaOutbox
+from stream.transport.topics import unreached
 
 log = structlog.get_logger()
 
 _TIMEOUT_S = 15.0
+_NO_ANSWER = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT)  # noqa: SLF001
 
 
 def read_whole(settings: Settings, names: tuple[str, ...], take: Callable[[str, bytes, bytes, float], None]) -> None:
@@ -36,7 +38,10 @@ def read_whole(settings: Settings, names: tuple[str, ...], take: Callable[[str, 
     Raises:
         UserError: If they cannot be read.
     """
-    consumer = Consumer(consumer_config(settings, f"{settings.group}-whole") | {"enable.partition.eof": True})
+    told: list[KafkaError] = []
+    consumer = Consumer(
+        consumer_config(settings, f"{settings.group}-whole") | {"enable.partition.eof": True, "error_cb": told.append}
+    )
     try:
         partitions = []
         for topic in map(settings.topic, names):
@@ -59,14 +64,24 @@ def read_whole(settings: Settings, names: tuple[str, ...], take: Callable[[str, 
             if any(message.error() is None for message in messages):
                 moved_at = time.monotonic()
             if waiting and time.monotonic() - moved_at > _TIMEOUT_S:
-                raise UserError(
-                    f"{', '.join(names)} cannot be read whole from {settings.broker}: "
-                    f"nothing came for {_TIMEOUT_S:.0f} s"
+                raise BrokerAway(
+                    f"{', '.join(names)} cannot be read whole from {settings.broker} (STREAM_BROKER): nothing came for "
+                    f"{_TIMEOUT_S:.0f} s; `stream doctor` says more"
                 )
     except KafkaException as error:
-        raise UserError(f"{', '.join(names)} cannot be read from {settings.broker}: {error.args[0].str()}") from error
+        consumer.poll(0)  # has it tell why
+        raise _unread(settings, names, told, error.args[0]) from error
     finally:
         consumer.close()
+
+
+def _unread(settings: Settings, names: tuple[str, ...], told: Sequence[KafkaError], error: KafkaError) -> UserError:
+    if error.code() in _NO_ANSWER:
+        return unreached(settings, told, error)
+    return UserError(
+        f"{', '.join(names)} cannot be read from {settings.broker} (STREAM_BROKER): {error.str()}; `stream doctor` "
+        "says more"
+    )
 
 
 def current(settings: Settings, name: str) -> ModelRollout | None:

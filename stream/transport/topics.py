@@ -5,6 +5,7 @@ Changelogs are compacted and never deleted, with an hour before compaction (`doc
 for good.
 """
 
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
@@ -15,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from schemas import TOPICS
-from stream.errors import BadTopics, UserError
+from stream.errors import BadTopics, BrokerAway, UserError
 from stream.settings import Settings
 from stream.transport.clients import client_config
 
@@ -23,6 +24,9 @@ TABLES = ("learners", "academics", "names")
 
 _TIMEOUT_S = 15.0
 _POLL_S = 0.05
+_TRUSTED_S = 3.0
+"""What a broker that is trusted to have no admin API is given to say how topics are configured."""
+
 _HOUR_MS = 3_600_000
 _SHORTEST_MS = 24 * _HOUR_MS
 """Events that are kept for less are gone before a worker that was away for a night has read them."""
@@ -87,6 +91,17 @@ class Problem:
     def __str__(self) -> str:
         # One colon is enough for a sentence.
         return f"{self.found}{'; ' if ': ' in self.found else ': '}{self.remedy}"
+
+
+UNTOLD = Problem(
+    "", "how topics are configured, this broker does not say",
+    "allow DescribeConfigs on the topics, if it has an admin API", "warns",
+)  # fmt: skip
+"""Of a broker on which no more can be seen than that the topics are there, and how many partitions they have."""
+
+
+class _UntoldError(UserError):
+    """The broker did not say in time how topics are configured."""
 
 
 def changelog(settings: Settings, table: str) -> str:
@@ -161,7 +176,14 @@ def ids(settings: Settings, names: Collection[str]) -> dict[str, str]:
 def check(settings: Settings) -> list[Problem]:
     """Return what is wrong with the topics; raises `UserError` if the broker cannot be reached."""
     admin = connected(settings)
-    return problems_of(settings, described(admin, settings, shown(admin, settings)))
+    topics = shown(admin, settings)
+    try:
+        topics = described(admin, settings, topics, _TRUSTED_S if settings.topics == "trust" else _TIMEOUT_S)
+    except _UntoldError:
+        is_told = False
+    else:
+        is_told = all(topics[topic.name].config for topic in wanted(settings) if topic.name in topics)
+    return problems_of(settings, topics) + ([] if is_told else [UNTOLD])
 
 
 def problems_of(settings: Settings, existing: Mapping[str, Existing]) -> list[Problem]:
@@ -250,30 +272,50 @@ def reaching(settings: Settings) -> str:
 
 def connected(settings: Settings) -> AdminClient:
     """Return a client that a broker has answered; raises `UserError` if none does, or if it will not let us in."""
-    refusals: list[KafkaError] = []
-
-    def note(error: KafkaError) -> None:
-        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):  # noqa: SLF001
-            refusals.append(error)
-
-    admin = AdminClient(client_config(settings) | {"error_cb": note})
+    told: list[KafkaError] = []
+    admin = AdminClient(client_config(settings) | {"error_cb": told.append})
     end = time.monotonic() + _TIMEOUT_S
     while True:
         try:
             admin.list_topics(timeout=1.0)
         except KafkaException as error:
             admin.poll(0)
-            if refusals:
-                raise UserError(
-                    f"the Kafka broker at {settings.broker} does not let us in: {refusals[0].str()}; "
-                    "see STREAM_SECURITY_PROTOCOL, STREAM_SASL_* and STREAM_SSL_*"
-                ) from error
-            if time.monotonic() > end:
-                raise UserError(
-                    f"no Kafka broker answers at {settings.broker} (STREAM_BROKER): {error.args[0].str()}"
-                ) from error
+            away = unreached(settings, told, error.args[0])
+            if not isinstance(away, BrokerAway) or time.monotonic() > end:
+                raise away from error
         else:
             return admin
+
+
+def unreached(settings: Settings, told: Sequence[KafkaError], error: KafkaError) -> UserError:
+    """
+    Return what is to be said of a broker that cannot be reached. Pure.
+
+    Args:
+        settings: Its address.
+        told: What the client has told by its `error_cb`: only that knows the cause.
+        error: With which the call failed.
+    """
+    refusal = next((each for each in told if each.code() in _REFUSALS), None)
+    if refusal is not None:
+        return UserError(
+            f"the Kafka broker at {settings.broker} does not let us in: {refusal.str()}; "
+            "see STREAM_SECURITY_PROTOCOL, STREAM_SASL_* and STREAM_SSL_*"
+        )
+    causes = [each for each in told if each.code() != KafkaError._ALL_BROKERS_DOWN]  # noqa: SLF001
+    cause = _AROUND_A_CAUSE.sub("", (causes[-1] if causes else error).str())
+    return BrokerAway(
+        f"no Kafka broker answers at {settings.broker} (STREAM_BROKER): {cause}; start it, or mend STREAM_BROKER; "
+        "`stream doctor` says more"
+    )
+
+
+_REFUSALS = (KafkaError._AUTHENTICATION, KafkaError._SSL)  # noqa: SLF001
+
+_AROUND_A_CAUSE = re.compile(
+    r"^\S+/\w+: |^Failed to get metadata: | \(after [^()]* in state [^()]*(\([^()]*\)[^()]*)?\)$"
+)
+"""Which of the client's connections failed, and for how long it had waited."""
 
 
 def shown(admin: AdminClient, settings: Settings, within_s: float = _TIMEOUT_S) -> dict[str, Existing]:
@@ -281,9 +323,7 @@ def shown(admin: AdminClient, settings: Settings, within_s: float = _TIMEOUT_S) 
     try:
         metadata = admin.list_topics(timeout=within_s)
     except KafkaException as error:
-        raise UserError(
-            f"no Kafka broker answers at {settings.broker} (STREAM_BROKER): {error.args[0].str()}"
-        ) from error
+        raise unreached(settings, (), error.args[0]) from error
     return {
         name: Existing(len(topic.partitions), min((len(p.replicas) for p in topic.partitions.values()), default=0))
         for name, topic in metadata.topics.items()
@@ -311,7 +351,11 @@ def described(
         except KafkaException as error:
             # Without the right to describe, or on a broker that cannot: the other checks still count.
             if error.args[0].code() not in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._UNSUPPORTED_FEATURE):  # noqa: SLF001
-                raise UserError(f"topic {resource.name}: its settings cannot be read: {error.args[0].str()}") from error
+                kind = _UntoldError if error.args[0].code() == KafkaError._TIMED_OUT else UserError  # noqa: SLF001
+                raise kind(
+                    f"topic {resource.name}: its settings cannot be read: {error.args[0].str()}; allow DescribeConfigs "
+                    "on the topics, or set STREAM_TOPICS=trust if the broker has no admin API"
+                ) from error
         else:
             topics[resource.name] = replace(existing[resource.name], config=config)
     return topics

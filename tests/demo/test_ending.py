@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from stream.demo.broker import PARTITIONS, EmbeddedBroker
-from stream.demo.ending import end_by_signals, end_undisturbed
+from stream.ending import end_by_signals, end_undisturbed
 from stream.settings import Settings
 from stream.transport.clients import consumer_config
 

@@ -112,7 +112,7 @@ def test_the_wheel_has_the_page_and_no_tests(tmp_path: Path) -> None:
 
     assert {name for name in names if ".dist-info/" not in name} == tracked
     assert {"stream/page/static/index.html", "stream/page/static/page.js", "stream/page/static/page.css"} <= set(names)
-    assert "stream = stream.cli:main" in scripts
+    assert "stream = stream.console:main" in scripts
 
 
 class _Answer(BaseHTTPRequestHandler):

@@ -51,6 +51,7 @@ def test_a_command_has_its_options_and_its_example() -> None:
     @click.option("--rate", type=click.FloatRange(min=1), help="How fast.")
     @click.option("--quiet", is_flag=True, help="Say nothing.")
     @click.option("--out", required=True, help="Where to.")
+    @click.option("--inner", hidden=True, help="What `--help` does not say.")
     def take(**_: object) -> None:
         """
         Take a file.

@@ -10,9 +10,12 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from playwright.sync_api import Browser, Page, expect
 
 from tests.docs.blocks import DOCS, ROOT
+from tests.page.browser import complaints
 
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -82,6 +85,51 @@ def test_every_page_is_in_the_site(site: Path) -> None:
     assert "Keep a Changelog" in (site / "changelog.html").read_text(encoding="utf-8")
     search = (site / "search" / "search_index.json").read_text(encoding="utf-8")
     assert "stream doctor" in search
+
+
+@pytest.fixture(params=SIZES)
+def page(request: pytest.FixtureRequest, chromium: Browser, site: Path) -> Iterator[Page]:
+    """Give a page on which the site is opened from the disk; at the end nothing went wrong, and no host was asked."""
+    width, height = SIZES[request.param]
+    page = chromium.new_page(viewport={"width": width, "height": height})
+    wrong = complaints(page, site.as_uri())
+    page.goto((site / "index.html").as_uri())
+    yield page
+    page.close()
+    assert wrong == []
+
+
+def test_the_search_finds_where_there_is_no_server(page: Page) -> None:
+    """The box is there, on a phone behind its sign; what is typed is found, and leads to its page."""
+    box, sign = page.locator("input[name=query]"), page.locator("header label[for=__search]").first
+    (sign if sign.is_visible() else box).click()
+    box.press_sequentially("murmur2")
+    found = page.locator(".md-search-result__link")
+    expect(found.first).to_be_visible()
+    expect(page.locator(".md-search-result__meta")).to_contain_text("matching documents")
+    found.first.click()
+    expect(page.locator("article")).to_contain_text("murmur2")
+
+
+@pytest.mark.parametrize("name", ["reference/settings", "reference/topics", "metrics", "reference/cli"])
+def test_the_reference_is_read_without_scrolling_aside(page: Page, site: Path, name: str) -> None:
+    """No row is wider than the page, and sentences have nearly all of its width."""
+    page.goto((site / f"{name}.html").as_uri())
+    expect(page.locator("tbody tr").first).to_be_visible()
+    place = 1 if name == "reference/topics" else -1
+    tables = "table:has(th:nth-child(4))" if name == "metrics" else "table:has(td:first-child code)"
+    widths = page.evaluate(
+        """([tables, place]) => [...document.querySelectorAll(`${tables} tbody tr`)].map((row) => {
+            const page = document.querySelector("article").getBoundingClientRect();
+            const cells = [...row.cells].map((cell) => cell.getBoundingClientRect());
+            return [cells.at(place).width / page.width, Math.max(...cells.map((cell) => cell.right)) - page.right];
+        })""",
+        [tables, place],
+    )
+    assert widths
+    assert min(share for share, _ in widths) > 0.8
+    assert max(over for _, over in widths) <= 0
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.mark.parametrize("picture", sorted(DOCS.rglob("*.svg")), ids=lambda path: path.name)

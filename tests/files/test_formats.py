@@ -141,6 +141,31 @@ def test_other_ways_to_save_a_table_are_refused(tmp_path: Path, content: bytes, 
     assert part in refusal(path)
 
 
+@pytest.mark.parametrize(
+    ("content", "format_", "part"),
+    [
+        (b"\x00\x01\xff", "auto", r"a.csv is no text, it begins with '\x00\x01\xff'; expected a table with a header: "),
+        (b"\x1b]0;title\x07,b\n", "riiid", r"is no text, it begins with '\x1b]0;title\x07,b'; expected"),
+        (b"\x1b[31mname,b\n", "csv", r"found \x1b[31mname, b: add"),
+        (b"\x89PNG\r\n\x1a\n", "auto", r"found a file with \x89PNG: add or rename"),
+        (
+            "Gr\u00f6\u00dfe,age\u202e\n".encode(),
+            "auto",
+            "found a file with Gr\u00f6\u00dfe, age\\u202e: add or rename",
+        ),
+    ],
+)
+def test_nothing_of_a_file_is_shown_that_a_terminal_obeys(
+    tmp_path: Path, content: bytes, format_: str, part: str
+) -> None:
+    """Control letters and bytes that are no UTF-8 are escaped; a file that is no text is told as such."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    said = refusal(path, format_)
+    assert part in said
+    assert said.isprintable()
+
+
 def test_a_header_that_cannot_be_unpacked_is_refused(tmp_path: Path) -> None:
     """Damage in a file's first bytes is told like damage further down."""
     path = tmp_path / "a.csv.gz"

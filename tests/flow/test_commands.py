@@ -153,8 +153,8 @@ def test_models_are_listed_promoted_and_rolled_back(system: System) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"partitions": "x"}, "STREAM_PARTITIONS: input should be a valid integer"),
-        ({"partitions": 0}, "STREAM_PARTITIONS: input should be greater than or equal to 1"),
+        ({"partitions": "x"}, "STREAM_PARTITIONS: expected a whole number from 1 to 1,000, found 'x'"),
+        ({"partitions": 0}, "STREAM_PARTITIONS: expected a whole number from 1 to 1,000, found '0'"),
         ({"group": "a b"}, "STREAM_GROUP: "),
         ({"event_max_bytes": 5_000_000}, "STREAM_EVENT_MAX_BYTES must not be above STREAM_MESSAGE_MAX_BYTES"),
     ],

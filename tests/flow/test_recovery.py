@@ -164,10 +164,10 @@ def test_a_rebalance_finishes_the_batch_in_hand(system: System, guarantee: str) 
 
 
 def test_a_worker_without_a_broker_says_so(system: System) -> None:
-    """No broker at the address: one sentence, exit status 2."""
+    """No broker at the address: one sentence, exit status 1."""
     environment = system.environment("worker") | {"STREAM_BROKER": "127.0.0.1:1"}
     command = ["env", *(f"{k}={v}" for k, v in environment.items()), sys.executable, "-m", "stream.cli", "worker"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 2
+    assert ended.returncode == 1
     assert "no Kafka broker answers at 127.0.0.1:1 (STREAM_BROKER)" in ended.stderr
     assert "Traceback" not in ended.stderr
