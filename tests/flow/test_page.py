@@ -172,7 +172,8 @@ def test_a_page_that_is_opened_later_shows_the_same(system: System) -> None:
 
 def test_the_page_comes_back_with_the_broker(system: System, kafka: KafkaServer) -> None:
     """While the broker is away the page says so and still answers; then it goes on where it was."""
-    settings = system.settings
+    # A broker that has just come back takes its time; messages are given up before a session is.
+    settings = system.settings.model_copy(update={"session_timeout_s": 60.0})
 
     def send(number: int) -> None:
         outbox = KafkaOutbox(settings)
