@@ -29,6 +29,17 @@ _SIGMA_RANGE = (0.02, 3.0)
 _DIGITS, _TIME_DIGITS = 6, 4
 
 
+def content(raw: bytes) -> dict[str, Any]:
+    """
+    Return a message of ours, without the envelope of a structured CloudEvent.
+
+    Raises:
+        ValueError: If it is no JSON.
+    """
+    message: dict[str, Any] = orjson.loads(raw)
+    return message["data"] if "specversion" in message else message
+
+
 class Asked(NamedTuple):
     """
     What is predicted after one answer.

@@ -24,7 +24,7 @@ from stream.doctor.on_broker import Group, Letters, Member, Sample, Since
 from stream.errors import UserError
 from stream.intake import Accepted, Limits, Timed, read
 from stream.settings import Settings
-from stream.transport.clients import client_config
+from stream.transport.clients import client_config, is_refusal
 from stream.transport.partitioner import Partitioner
 from stream.transport.progress import Place
 from stream.transport.rollout import parse
@@ -46,8 +46,6 @@ _DECODERS: Final[Mapping[str, Callable[[bytes], Timed]]] = {
     "academics": decode_academic,
 }
 SAMPLED_TOPICS: Final = tuple(_DECODERS)
-
-_REFUSED: Final = (KafkaError._AUTHENTICATION, KafkaError._SSL)  # noqa: SLF001
 
 
 class AwayError(Exception):
@@ -93,7 +91,7 @@ class Kafka:
                 metadata = self._admin.list_topics(timeout=_TRY_S)
             except KafkaException as error:
                 self._admin.poll(0)
-                refusal = next((told for told in self._told if told.code() in _REFUSED), None)
+                refusal = next(filter(is_refusal, self._told), None)
                 if refusal is not None or time.monotonic() > end:
                     raise self._away(refusal, error) from error
             else:

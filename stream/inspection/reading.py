@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
-import orjson
 import redis
 from confluent_kafka import KafkaException
 
 from schemas import ModelRollout
+from stream.emission import content
 from stream.errors import UserError
 from stream.inspection.portrait import Portrait, Stored, described, latest
 from stream.models.dkt import KNOWLEDGE
@@ -180,7 +180,4 @@ def _as_of(risk: Portrait) -> datetime:
 
 def _parsed(value: bytes | None) -> Portrait | None:
     """Return a prediction, out of its envelope if it has one."""
-    if value is None:
-        return None
-    message: Portrait = orjson.loads(value)
-    return message["data"] if "specversion" in message else message
+    return None if value is None else content(value)

@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+from stream.emission import content
 from stream.models.dkt import KNOWLEDGE
 from stream.models.risk import RISK
 from stream.page.bounded import Latencies, Latest
 from stream.page.curves import Curves
 from stream.page.forgotten import Forgotten, Place, named_in
-from stream.page.glance import content, glance, without_features
+from stream.page.glance import glance, without_features
 from stream.page.lives import Life, moment
 from stream.page.people import People, Risks
 from stream.page.shape import Dead, Json, Progress, Quality, Snapshot, State, Totals, User

@@ -27,7 +27,7 @@ from stream.errors import UserError
 from stream.page.board import TOPICS, Standing
 from stream.ports import Record
 from stream.settings import Settings
-from stream.transport.clients import client_config, consumer_config, is_fatal
+from stream.transport.clients import client_config, consumer_config, is_fatal, is_refusal, refused
 
 log = structlog.get_logger()
 
@@ -311,10 +311,7 @@ class Feed:
 
     def _troubled(self, error: KafkaError) -> None:
         """Take note of what the client says of its connections."""
-        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):  # noqa: SLF001
-            self._refused = (
-                f"the Kafka broker at {self._settings.broker} does not let us in: {error.str()}; "
-                "see STREAM_SECURITY_PROTOCOL, STREAM_SASL_* and STREAM_SSL_*"
-            )
+        if is_refusal(error):
+            self._refused = refused(self._settings, error)
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
             self._is_down = True

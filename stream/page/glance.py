@@ -7,7 +7,7 @@ for here; a quote inside a text is escaped, so that no text can pass for a field
 
 from typing import Any, Final, NamedTuple
 
-import orjson
+from stream.emission import content
 
 
 class Glance(NamedTuple):
@@ -25,17 +25,6 @@ class Glance(NamedTuple):
     partition: int
     offset: int
     is_fallback: bool
-
-
-def content(raw: bytes) -> dict[str, Any]:
-    """
-    Return a message, without the envelope of a structured CloudEvent.
-
-    Raises:
-        ValueError: If it is no JSON.
-    """
-    message: dict[str, Any] = orjson.loads(raw)
-    return message["data"] if "specversion" in message else message
 
 
 def without_features(raw: bytes) -> bytes:

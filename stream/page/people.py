@@ -12,7 +12,7 @@ from sys import intern
 from typing import Final, NamedTuple, get_args
 
 from schemas.predictions import RiskCategory
-from stream.page.glance import content
+from stream.emission import content
 from stream.page.lives import moment
 from stream.page.shape import Factor, Heat, Json, PathAnswer, Risk, Row, UserRisk
 

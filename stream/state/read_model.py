@@ -12,10 +12,10 @@ from collections import OrderedDict
 from datetime import datetime
 from typing import Any
 
-import orjson
 import redis
 import structlog
 
+from stream.emission import content
 from stream.ports import Telemetry
 
 log = structlog.get_logger()
@@ -190,8 +190,7 @@ def _is_outdated(risk: bytes | None, known: bytes | None) -> bool:
 def _as_of(risk: bytes) -> datetime | None:
     """Return as of when a risk holds, None of what does not say so: what stands in Redis others may have written."""
     try:
-        message = orjson.loads(risk)
-        at = datetime.fromisoformat((message["data"] if "specversion" in message else message)["as_of"])
+        at = datetime.fromisoformat(content(risk)["as_of"])
     except (ValueError, KeyError, TypeError):
         return None
     return at if at.tzinfo is not None else None

@@ -14,6 +14,19 @@ def is_fatal(error: KafkaError) -> bool:
     return bool(error.fatal()) or error.code() in _FATAL
 
 
+def is_refusal(error: KafkaError) -> bool:
+    """Return whether a client tells by its `error_cb` that the broker does not let it in."""
+    return error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL)  # noqa: SLF001
+
+
+def refused(settings: Settings, refusal: KafkaError) -> str:
+    """Return what is to be said of such a broker."""
+    return (
+        f"the Kafka broker at {settings.broker} does not let us in: {refusal.str()}; "
+        "see STREAM_SECURITY_PROTOCOL, STREAM_SASL_* and STREAM_SSL_*"
+    )
+
+
 _FATAL = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,

@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from schemas import TOPICS
 from stream.errors import BadTopics, BrokerAway, UserError
 from stream.settings import Settings
-from stream.transport.clients import client_config
+from stream.transport.clients import client_config, is_refusal, refused
 
 TABLES = ("learners", "academics", "names")
 
@@ -296,12 +296,9 @@ def unreached(settings: Settings, told: Sequence[KafkaError], error: KafkaError)
         told: What the client has told by its `error_cb`: only that knows the cause.
         error: With which the call failed.
     """
-    refusal = next((each for each in told if each.code() in _REFUSALS), None)
+    refusal = next(filter(is_refusal, told), None)
     if refusal is not None:
-        return UserError(
-            f"the Kafka broker at {settings.broker} does not let us in: {refusal.str()}; "
-            "see STREAM_SECURITY_PROTOCOL, STREAM_SASL_* and STREAM_SSL_*"
-        )
+        return UserError(refused(settings, refusal))
     causes = [each for each in told if each.code() != KafkaError._ALL_BROKERS_DOWN]  # noqa: SLF001
     cause = _AROUND_A_CAUSE.sub("", (causes[-1] if causes else error).str())
     return BrokerAway(
@@ -309,8 +306,6 @@ def unreached(settings: Settings, told: Sequence[KafkaError], error: KafkaError)
         "`stream doctor` says more"
     )
 
-
-_REFUSALS = (KafkaError._AUTHENTICATION, KafkaError._SSL)  # noqa: SLF001
 
 _AROUND_A_CAUSE = re.compile(
     r"^\S+/\w+: |^Failed to get metadata: | \(after [^()]* in state [^()]*(\([^()]*\)[^()]*)?\)$"

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import TOPICS as CONTRACTS
+from stream.emission import content
 from stream.page import board, forgotten, people
 from stream.page.board import REMEMBERED, TOPICS, Board, Standing
-from stream.page.glance import content, glance, without_features
+from stream.page.glance import glance, without_features
 from stream.page.shape import Snapshot
 from stream.page.window import MOST, Window
 from stream.ports import Record
