@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import structlog
 from hypothesis import settings
 from playwright.sync_api import Browser
 
@@ -101,6 +102,13 @@ def chromium() -> Iterator[Browser]:
 def prefix() -> str:
     """Return a name that nothing else on the servers begins with, for topics, groups and keys."""
     return f"t{secrets.token_hex(6)}-"
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    """Take back how a command that ran in the test's own process has set up the log."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)
