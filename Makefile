@@ -75,13 +75,14 @@ $(VENV_READY): pyproject.toml
 demo: venv ## Run broker, worker, trainer, simulated learners and the live page in one go
 	@exec $(BIN)/stream demo $(ARGS)
 
+# One thread each for torch and scikit-learn: beside each other, processes that take all cores are several times slower.
 .PHONY: test
 test: broker venv $(ASYNCAPI_SPECS) $(AXE_CORE) ## Run all tests, on a real Kafka broker and a real Redis too
-	@STREAM_REQUIRE_BROKER=1 exec $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	@STREAM_REQUIRE_BROKER=1 OMP_NUM_THREADS=1 exec $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: long
 long: broker venv ## Run the tests that take minutes: defects of Faust, static membership, standbys, slept workers
-	@STREAM_REQUIRE_BROKER=1 exec $(BIN)/python -m pytest -m long $(ARGS)
+	@STREAM_REQUIRE_BROKER=1 OMP_NUM_THREADS=1 exec $(BIN)/python -m pytest -m long $(ARGS)
 
 BENCH_REPORT ?= reports/bench.json
 CHAOS_REPORT ?= reports/chaos.json

@@ -30,10 +30,12 @@ def own_torch() -> Iterator[None]:
     """Keep torch's chance to oneself, and run it on one thread: on a busy machine two wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        yield
-    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def fallback() -> Fallback:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from stream import ending
 from stream.cli import main
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 
 DEMO = ("demo", "--headless", "--port", "0", "--events", "200000")
 
@@ -36,18 +36,23 @@ main()
 AFTER_A_WHILE = "from stream import console; console.end_at_once(); print('begun', flush=True); console.main()"
 
 
-def started(code: str, folder: Path) -> subprocess.Popen[str]:
-    """Start a demo by a few lines of Python."""
+@contextmanager
+def started(code: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a demo by a few lines of Python; it outlives no test."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAM_")}
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code, *DEMO], env=environment | {"TMPDIR": str(folder)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def assert_ended(process: subprocess.Popen[str], folder: Path) -> None:
     """One line that says so, the exit status of a command that was stopped, no files."""
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=90)
     assert process.returncode == ending.STOPPED == 130, said
     assert len(said.splitlines()) == 1, said
     assert "stopped" in said
@@ -59,27 +64,29 @@ def assert_ended(process: subprocess.Popen[str], folder: Path) -> None:
 def test_an_end_while_it_imports(module: str, number: signal.Signals, tmp_path: Path) -> None:
     """No traceback, wherever the import was."""
     code = AT_AN_IMPORT.format(before="signal.default_int_handler", module=module, number=int(number))
-    assert_ended(started(code, tmp_path), tmp_path)
+    with started(code, tmp_path) as process:
+        assert_ended(process, tmp_path)
 
 
 @pytest.mark.parametrize("module", ["click", "stream.demo.run"])
 def test_ctrl_c_is_heard_where_a_script_has_it_ignored(module: str, tmp_path: Path) -> None:
     """As a shell without a terminal has what it starts by `&`."""
     code = AT_AN_IMPORT.format(before="signal.SIG_IGN", module=module, number=int(signal.SIGINT))
-    assert_ended(started(code, tmp_path), tmp_path)
+    with started(code, tmp_path) as process:
+        assert_ended(process, tmp_path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 0.5, 1.2, 2.5])
 def test_an_end_at_any_moment(seconds: float, number: signal.Signals, tmp_path: Path) -> None:
     """Whatever the demo does at that moment on this machine, its outcome is the same."""
-    process = started(AFTER_A_WHILE, tmp_path)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "begun\n"
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=seconds)
-    process.send_signal(number)
-    assert_ended(process, tmp_path)
+    with started(AFTER_A_WHILE, tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=seconds)
+        process.send_signal(number)
+        assert_ended(process, tmp_path)
 
 
 def test_ctrl_c_ends_any_command(monkeypatch: pytest.MonkeyPatch) -> None:

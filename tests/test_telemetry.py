@@ -6,6 +6,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from stream.ports import OBSERVED, STAGES, Observed, Telemetry
 from stream.telemetry import Metrics, Silent, TrainerMetrics, bar, serve
 from stream.telemetry.quality import LiveQuality
 from stream.telemetry.sheet import Sheet
+from tests.broker.process import free_ports
 
 
 def test_every_happening_has_its_metric() -> None:
@@ -193,6 +195,7 @@ def test_recovery_on_a_terminal_is_a_bar_that_goes_away(monkeypatch: pytest.Monk
 
 def test_recovery_without_a_terminal_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log file gets no bar, and a moment's recovery none anywhere."""
+    monkeypatch.setattr(bar, "_AFTER_S", 3600.0)  # whatever a moment takes on this machine
     screen = io.StringIO()
     drawn = bar.Bar()
     drawn._console = Console(file=screen, force_terminal=True, width=80)
@@ -396,9 +399,14 @@ def test_a_taken_port_is_the_users_to_mend(taken_port: int) -> None:
         serve(CollectorRegistry(), Health(), "127.0.0.1", taken_port, "STREAM_WORKER_METRICS_PORT")
 
 
-def test_a_host_that_is_none_is_the_users_to_mend() -> None:
+def test_a_host_that_is_none_is_the_users_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that nobody knows is no stack trace."""
-    with pytest.raises(UserError, match=r"on no\.such\.host\.invalid cannot be used"):
+
+    def refused(*_: object, **__: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refused)  # some resolvers know every name, some say nothing
+    with pytest.raises(UserError, match=r"on no\.such\.host\.invalid cannot be used \(no such name\)"):
         serve(CollectorRegistry(), Health(), "no.such.host.invalid", 1, "STREAM_WORKER_METRICS_PORT")
 
 
@@ -416,8 +424,7 @@ def now() -> list[float]:
 @pytest.fixture
 def served(now: list[float]) -> Iterator[tuple[Metrics, str]]:
     """Give metrics, and where they are served."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     metrics = Metrics(10, Health(60, lambda: now[0]))
     server = serve(metrics.registry, metrics.health, "127.0.0.1", port, "X")
     assert server is not None
@@ -430,7 +437,7 @@ def asked(url: str, method: str = "GET") -> tuple[int, str, str]:
     """Return the status, the type and the text of an answer."""
     request = urllib.request.Request(url, method=method)  # noqa: S310 (our own server)
     try:
-        with urllib.request.urlopen(request, timeout=10) as page:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as page:  # noqa: S310
             return page.status, page.headers["Content-Type"], page.read().decode()
     except urllib.error.HTTPError as error:
         with error:

@@ -24,7 +24,7 @@ JARS = Path(__file__).parents[2] / ".cache" / "kafka" / "libs"
 SASL_USER = "worker"
 
 _OLDEST_JAVA = 17
-_START_S, _STOP_S = 110.0, 30.0
+_START_S, _STOP_S = 110.0, 90.0
 # Few partitions of the inner topics and a short session make it start fast: a broker that was killed is let
 # in again only when its old session is over. The rest is Kafka's own, the limit of a message's size too.
 _PROPERTIES = """

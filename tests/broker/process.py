@@ -127,8 +127,12 @@ class ServerProcess:
 
     def _wait(self, is_ready: Callable[[], bool], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
-        while not is_ready():
-            if not self.is_running:
+        while True:
+            # Asked first: whoever says that it is ready and ends at once has been ready.
+            is_running = self.is_running
+            if is_ready():
+                return
+            if not is_running:
                 raise ServerError(f"{self.name} ended while it started{self._latest_lines()}")
             if time.monotonic() > deadline:
                 raise ServerError(f"{self.name} was not ready within {timeout_s} s{self._latest_lines()}")

@@ -13,7 +13,7 @@ import redis
 
 from tests.broker.process import ServerProcess, free_ports
 
-_START_S, _STOP_S = 20.0, 10.0
+_START_S, _STOP_S = 60.0, 60.0
 
 
 def missing() -> str | None:
@@ -87,5 +87,5 @@ class RedisServer:
         with redis.Redis.from_url(self.url, socket_timeout=1) as client:
             try:
                 return bool(client.ping())
-            except redis.ConnectionError:
+            except redis.RedisError:
                 return False

@@ -17,7 +17,7 @@ from stream.ending import end_by_signals, end_undisturbed
 from stream.settings import Settings
 from stream.transport.clients import consumer_config
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -26,6 +26,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def handlers() -> Iterator[None]:
     """Put back what these tests change in this process."""
     before = [signal.getsignal(number) for number in SIGNALS]
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may themselves run under `nohup`
     yield
     for number, handler in zip(SIGNALS, before, strict=True):
         signal.signal(number, handler)
@@ -73,7 +74,7 @@ def test_sigterm_ends_sending_as_ctrl_c_does(command: str, tmp_path: Path) -> No
     def arrived() -> int:
         return sum(reader.get_watermark_offsets(place, timeout=10)[1] for place in places)
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not arrived():
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()[1]

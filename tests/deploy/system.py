@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPResponse
 from pathlib import Path
@@ -21,6 +22,9 @@ from tests.deploy.compose import ROOT, Json, Service, services
 from tests.deploy.promtool import prometheus, promtool
 
 HEALTHY_S = 90.0
+LEAST_GRACE_S = 30.0
+"""What a service has to end that compose gives less: here all share one machine, which may stand still for seconds."""
+
 _HOME = "/var/lib/learnerstream"
 _PORTS = {"worker": "STREAM_WORKER_METRICS_PORT", "trainer": "STREAM_TRAINER_METRICS_PORT", "page": "STREAM_PAGE_PORT"}
 
@@ -113,15 +117,20 @@ class Composed:
         process = self.processes[name]._process
         assert process is not None
         first = psutil.Process(process.pid)
-        return sum(each.memory_info().rss for each in (first, *first.children(recursive=True)))
+        found: int = first.memory_info().rss
+        for child in first.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                found += child.memory_info().rss
+        return found
 
     def stop(self, name: str) -> int:
-        """Tell a service to end as compose would, and return its exit status; within its grace."""
+        """Tell a service to end as compose would, and return its exit status; within its grace, see `LEAST_GRACE_S`."""
         said = services()[name].said
         process = self.processes[name]
         assert process._process is not None
         process._signal(signal.Signals[said.get("stop_signal", "SIGTERM")])
-        status = process._process.wait(float(said.get("stop_grace_period", "10s").removesuffix("s")))
+        grace_s = float(said.get("stop_grace_period", "10s").removesuffix("s"))
+        status = process._process.wait(max(grace_s, LEAST_GRACE_S))
         process.kill()
         return status
 
@@ -136,7 +145,7 @@ class Composed:
 
     def get(self, name: str, path: str) -> HTTPResponse:
         """Return what a service answers over HTTP."""
-        found: HTTPResponse = urlopen(f"http://127.0.0.1:{self.ports[name]}{path}", timeout=10)
+        found: HTTPResponse = urlopen(f"http://127.0.0.1:{self.ports[name]}{path}", timeout=60)
         return found
 
     def ask(self, path: str, **query: str) -> Any:

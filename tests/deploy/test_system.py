@@ -2,8 +2,10 @@
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +35,7 @@ def shown() -> list[tuple[str, str]]:
     """Return the queries of the dashboard's first four rows, by panel, which have data as soon as answers come."""
     dashboard = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "learnerstream.json").read_text("utf-8"))
     headings = [place for place, panel in enumerate(dashboard["panels"]) if panel["type"] == "row"]
-    values = {"$__rate_interval": "10s", "$instance": ".*", "$model": "knowledge"}
+    values = {"$__rate_interval": "30s", "$instance": ".*", "$model": "knowledge"}
     found = []
     for panel in dashboard["panels"][: headings[4]]:
         for target in panel.get("targets", []):
@@ -44,7 +46,14 @@ def shown() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.timeout(240)
+def assert_becomes(look: Callable[[], Any], expected: object) -> None:
+    """Wait until a look finds what is expected: a scrape that comes late has others after it."""
+    with suppress(AssertionError):  # what it found instead is told below
+        await_effect(lambda: bool(look() == expected))
+    assert look() == expected
+
+
+@pytest.mark.timeout(480)
 def test_the_system_of_compose(composed: Composed) -> None:
     """
     Each service becomes healthy by its own check; Prometheus sees all of them, nothing alarms it; each ends in order.
@@ -56,19 +65,21 @@ def test_the_system_of_compose(composed: Composed) -> None:
 
     predicted = 'sum(stream_predictions_total{kind="correctness"})'
     await_effect(lambda: [value for _, value in composed.series(predicted) if value > PREDICTED] != [])
-    assert {labels["job"] for labels, _ in composed.series("up")} == {"stream-worker", "stream-trainer", "prometheus"}
-    assert {value for _, value in composed.series("up")} == {1.0}
-    assert {value for _, value in composed.series("stream_ready")} == {1.0}
-    assert {value for _, value in composed.series("stream_partitions")} == {8.0}
-    groups = composed.ask("rules")["groups"]
-    assert {rule["health"] for group in groups for rule in group["rules"]} == {"ok"}
+    up = [("prometheus", 1.0), ("stream-trainer", 1.0), ("stream-worker", 1.0), ("stream-worker", 1.0)]
+    assert_becomes(lambda: sorted((labels["job"], value) for labels, value in composed.series("up")), up)
+    assert_becomes(lambda: {value for _, value in composed.series("stream_ready")}, {1.0})
+    assert_becomes(lambda: [value for _, value in composed.series("stream_partitions")], [8.0, 8.0])
+    assert_becomes(
+        lambda: {rule["health"] for group in composed.ask("rules")["groups"] for rule in group["rules"]}, {"ok"}
+    )
     assert composed.series('ALERTS{alertstate="firing"}') == []
-    assert [title for title, expr in shown() if title != "Alerts" and not composed.series(expr)] == []
+    assert_becomes(lambda: [title for title, expr in shown() if title != "Alerts" and not composed.series(expr)], [])
 
     with composed.get("page", "/") as page, composed.get("page", "/snapshots") as snapshots:
         assert b"<title>" in page.read()
-        line = next(line for line in snapshots if line.startswith(b"data: "))
-    assert json.loads(line.removeprefix(b"data: "))["totals"]["answers"] > 0
+        said = (json.loads(line.removeprefix(b"data: ")) for line in snapshots if line.startswith(b"data: "))
+        # It goes behind all else on the machine, and may have read nothing when it is asked first.
+        assert any(snapshot["totals"]["answers"] > 0 for snapshot in said)
 
     took = {name: composed.memory_bytes(name) / services()[name].memory_bytes for name in composed.processes}
     assert {name: share for name, share in took.items() if share > MOST_MEMORY} == {}

@@ -10,7 +10,6 @@ from schemas import ModelRollout
 from stream.models.dkt import KNOWLEDGE
 from stream.models.risk import RISK
 from stream.transport import rollout
-from stream.transport.outbox import KafkaOutbox
 from tests.broker.kafka import KafkaServer
 from tests.docs.stage import Stage
 from tests.flow.releases import make_release
@@ -29,7 +28,7 @@ def stage(kafka: KafkaServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
     make_release(system, 6)
     for name, champion in ((KNOWLEDGE, make_release(system, 7)), (RISK, None)):
         announced = ModelRollout(name=name, decided_at=datetime.now(UTC), champion=champion)
-        rollout.announce(KafkaOutbox(system.settings), system.settings, announced)
+        rollout.announce(system.outbox(), system.settings, announced)
     del system.options["sources"]  # each command has its own
     with_sources = System(folder, kafka.bootstrap, "", {**system.options, "sources": "lms.xapi=xapi"})
     try:

@@ -8,7 +8,7 @@ from tests.docs.blocks import ROOT, Block, all_blocks, blocks_of
 from tests.docs.runners import NOT_RUN, RUNNERS, lines_of_shell, not_run
 from tests.docs.stage import Stage
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)  # of which its broker may take more than a minute
 
 WALK = "docs/start.md"
 """The one page that runs on the demo: `tests.docs.test_start`."""

@@ -106,7 +106,7 @@ def first(server: KafkaServer, principal: str, password: str, topic: str, group:
         consumer.close()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)  # of which its broker may take more than a minute
 def test_each_part_has_the_rights_that_it_needs(guarded: KafkaServer, tmp_path: Path, sasl_password: str) -> None:
     """
     An answer of the platform is predicted, learned from, shown and read, exactly once.

@@ -12,7 +12,6 @@ from stream.models.artifacts import MODEL, Span, release
 from stream.models.dkt import KNOWLEDGE
 from stream.models.store import Store
 from stream.transport import rollout
-from stream.transport.outbox import KafkaOutbox
 from tests import networks
 from tests.flow.system import System
 
@@ -72,4 +71,4 @@ def announce(
         name=KNOWLEDGE, champion=champion, previous=previous, challenger=challenger, challenger_share=share,
         decided_at=datetime.now(UTC),
     )  # fmt: skip
-    rollout.announce(KafkaOutbox(settings), settings, decided)
+    rollout.announce(system.outbox(), settings, decided)

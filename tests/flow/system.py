@@ -26,6 +26,9 @@ from stream.transport.outbox import KafkaOutbox
 from tests.broker.process import ServerProcess, free_ports
 
 START_S, WAIT_S = 60.0, 90.0
+KILLED_S = 8.0
+"""Session of workers that are killed, whose partitions others wait for; that of all others outlasts any pause."""
+
 both_guarantees = pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
 PARTITIONS = 4
 
@@ -68,10 +71,13 @@ class System:
                 "model_store": self.folder / "models",
                 "buffer": self.folder / "buffer.sqlite",
                 "risk_examples": self.folder / "risk-examples.sqlite",
-                "session_timeout_s": 6.0,
+                "session_timeout_s": 30.0,
                 "fetch_max_wait_ms": 50,
                 "commit_interval_s": 0.2,
                 "publish_items_every_s": 0.3,
+                # How fast a candidate is says nothing about it on a machine that does other work.
+                "step_budget_ms": 10_000.0,
+                "risk_step_budget_ms": 10_000.0,
             }
             | self.options
         )
@@ -110,11 +116,13 @@ class System:
         for process in self.processes.values():
             process.kill()
 
+    def outbox(self) -> KafkaOutbox:
+        """Return a producer that gives nothing up within a minute, whatever the workers' session is."""
+        return KafkaOutbox(self.settings.model_copy(update={"session_timeout_s": 60.0}))
+
     def send(self, events: Iterable[tuple[str, Mapping[str, Any]]]) -> int:
         """Send events, and return how many of them are answers."""
-        settings = self.settings
-        outbox = KafkaOutbox(settings)
-        answers = 0
+        settings, outbox, answers = self.settings, self.outbox(), 0
         for topic, event in events:
             send(outbox, settings.topic(topic), event)
             answers += event.get("type") == "quiz_complete"
@@ -209,7 +217,7 @@ class System:
     def asked(self, name: str, path: str) -> tuple[int, str]:
         """Return the status and the text of what a process answers on its port of metrics."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}{path}", timeout=5) as page:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}{path}", timeout=30) as page:
                 return page.status, page.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -227,7 +235,7 @@ class System:
 
     def metric(self, name: str, line: str) -> float:
         """Return a sample of a process's `/metrics`, 0 where it has none."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}/metrics", timeout=5) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}/metrics", timeout=30) as page:
             for row in page.read().decode().splitlines():
                 if row.startswith(line + " "):
                     return float(row.rsplit(" ", 1)[1])

@@ -15,7 +15,7 @@ from tests.chaos.scene import SHORT, run
 log = logging.getLogger(__name__)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
 def test_faults_lose_nothing_and_count_nothing_twice(
     guarantee: str, kafka: KafkaServer, prefix: str, tmp_path: Path

@@ -6,7 +6,7 @@ from schemas import RiskExample
 from stream.closing import closing_id
 from stream.emission import prediction_id
 from stream.state.academic import week_of
-from tests.flow.system import Message, System, answer, both_guarantees, distinct
+from tests.flow.system import KILLED_S, Message, System, answer, both_guarantees, distinct, prepare
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -33,6 +33,9 @@ def closings(system: System, count: int) -> list[Message]:
 @both_guarantees
 def test_quiet_users_are_scored_when_a_week_is_over(system: System, guarantee: str) -> None:
     """Another user's event moves the clock by two weeks; a worker killed in the middle leaves nobody out."""
+    system.options["session_timeout_s"] = KILLED_S
+    # So slow that it is killed in the middle, however late this process sees it begin.
+    prepare(system, "worker", "from stream.agents import closing\nclosing._PACE_S = 0.2")
     system.start("worker")
     system.send([answer(user, 0) for user in QUIET])
     system.predictions("correctness", len(QUIET))
@@ -40,7 +43,7 @@ def test_quiet_users_are_scored_when_a_week_is_over(system: System, guarantee: s
     system.await_metric("worker", "stream_week_closings_total", lambda weeks: weeks == 1)
     system.send([answer("mover", 0, timestamp=MOVED_AT)])
     begun = closings(system, 100)
-    system.processes["worker"].kill()
+    system.processes.pop("worker").kill()
     assert len(begun) < len(QUIET)
 
     system.start("worker")

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def healthy(
     system.send([*rounds(users=3, answers=14), attendance("user-0")])
     system.predictions("correctness", 42)
     system.await_metric("worker", 'stream_model_version{name="knowledge"}', lambda version: version == 1)
+    await_effect(partial(system.is_through, "worker", 4))
+    await_effect(partial(system.is_through, "trainer", 2, "stream_trainer"))
     yield system
     system.end()
 
@@ -278,7 +281,7 @@ def test_an_erased_user_is_shown_as_a_marker(healthy: System) -> None:
 
     def is_erased() -> bool:
         found = inspected(healthy.settings, "user-2")
-        return found is not None and bool(found["erased"])
+        return found is not None and bool(found["erased"]) and found["predictions"] is None  # Redis follows
 
     await_effect(is_erased)
     found = inspected(healthy.settings, "user-2")

@@ -4,6 +4,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterable
 from functools import partial
+from operator import eq
 from typing import Any
 
 import orjson
@@ -25,7 +26,7 @@ from tests.adapters.platforms import (
     statement,
     xapi_answer,
 )
-from tests.flow.system import PARTITIONS, System, await_effect, both_guarantees, prepare
+from tests.flow.system import KILLED_S, PARTITIONS, System, await_effect, both_guarantees, prepare
 
 Headers = list[tuple[str, str | bytes | None]]
 
@@ -144,12 +145,13 @@ def test_what_is_bad_is_put_aside_and_the_rest_goes_on(system: System) -> None:
     assert letters["missing_field"].detail.startswith("actor")
     assert letters["missing_field"].topic == topic
     assert letters["missing_field"].value is not None
-    await_effect(lambda: system.metric("worker", 'stream_source_ignored_total{kind="logged-in"}') == 1)
-    assert system.metric("worker", f'stream_source_events_total{{outcome="bad",source="{topic}"}}') == 2
+    system.await_metric("worker", 'stream_source_ignored_total{kind="logged-in"}', partial(eq, 1))
+    system.await_metric("worker", f'stream_source_events_total{{outcome="bad",source="{topic}"}}', partial(eq, 2))
 
 
 def test_no_event_is_lost_or_written_twice_when_workers_die(system: System) -> None:
     """Killed between any two instructions, thrice, while another joins: each event is on `interactions` once."""
+    system.options["session_timeout_s"] = KILLED_S
     topic = source(system, batch_max=50)
     events = mixed(users=8, answers=150)
     system.start("worker", until="ingest.started")
@@ -191,6 +193,7 @@ def test_what_makes_our_own_code_raise_is_put_aside(system: System) -> None:
 
 def test_what_was_opened_before_a_restart_is_remembered(system: System) -> None:
     """The time of an answer follows from its opening, though another process read that."""
+    system.options["session_timeout_s"] = KILLED_S
     topic = source(system)
     system.start("worker")
     put(system, topic, [statement("ada", 0, verb=INITIALIZED, item=3), xapi_answer("ada", 1, item=1)], key=b"ada")
@@ -227,6 +230,7 @@ def test_under_a_key_no_topic_of_ours_names_anybody(system: System) -> None:
 
 def test_a_process_that_slept_is_not_heard(system: System) -> None:
     """Stopped in the midst of it, it wakes when another has its partitions: each event is there once all the same."""
+    system.options["session_timeout_s"] = KILLED_S
     topic = source(system, batch_max=20)
     events = mixed(users=8, answers=100)
     process = system.start("ingest")

@@ -20,19 +20,21 @@ from stream.demo.simulator import simulate
 from stream.models.artifacts import MODEL
 from stream.models.dkt import KNOWLEDGE
 from stream.ports import Record
-from stream.transport.outbox import KafkaOutbox
 from stream.transport.rollout import ask_to_learn
 from tests.broker.kafka import KafkaServer
 from tests.broker.process import ServerProcess
 from tests.flow.releases import announce, make_release, shifted
-from tests.flow.system import Message, System, answer, await_effect, distinct
+from tests.flow.system import KILLED_S, Message, System, answer, await_effect, distinct
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 CHUNK, MOST_ANSWERS = 400, 8_000
 NEWCOMERS, ANSWERS_OF_EACH = 20, 5
 FROZEN = 'stream_trainer_updates_total{name="knowledge",outcome="frozen"}'
 VERSION = 'stream_model_version{name="knowledge"}'
+LEARNED_S = 180.0
+"""Seconds for a child process, at a low priority, to import torch, learn, export and be tried."""
+
 EXAMPLES = "stream_trainer_examples_total"
 ROLLBACKS = 'stream_trainer_rollbacks_total{name="knowledge"}'
 CHALLENGER = 'stream_trainer_challenger_version{name="knowledge"}'
@@ -65,7 +67,7 @@ def learned(kafka: KafkaServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
     while not system.metric("worker", VERSION):
         assert answers < MOST_ANSWERS, system.words()
         answers += system.send(islice(events, CHUNK))
-        system.await_metric("trainer", EXAMPLES, partial(eq, answers))
+        system.await_metric("trainer", EXAMPLES, partial(eq, answers), LEARNED_S)
     answers += system.send(
         answer(f"newcomer-{user}", number) for number in range(ANSWERS_OF_EACH) for user in range(NEWCOMERS)
     )
@@ -84,10 +86,13 @@ def test_every_answer_is_predicted_once_of_each_kind(learned: Learned) -> None:
 
 def test_a_better_model_goes_live_by_itself(learned: Learned) -> None:
     """The gate let a candidate through on answers from after it was frozen, and the worker says that it swapped."""
-    promoted = [event for event in learned.system.events("gate_decided") if event["promoted"]]
-    assert promoted
+
+    def of(messages: list[Message], type_: str) -> list[Message]:
+        return [message for message in messages if message["type"] == type_ and message.get("promoted", True)]
+
+    events = learned.system.read("model-events", until=lambda found: bool(of(found, "model_swapped")))
+    promoted, swapped = of(events, "gate_decided"), of(events, "model_swapped")
     assert all(e["candidate"]["logloss"] < e["fallback"]["logloss"] and e["gain"] > e["needed"] for e in promoted)
-    swapped = learned.system.events("model_swapped")
     assert {e["version"] for e in swapped} <= {e["candidate_version"] for e in promoted} | {None}
     assert learned.system.metric("worker", 'stream_model_swaps_total{name="knowledge"}') >= 1
 
@@ -190,7 +195,7 @@ def test_a_restarted_trainer_goes_on(system: System) -> None:
     assert population(system, 200)["answers"] == 200
     assert system.events("update_started")[0]["candidate_version"] == 4
     frozen = Path(system.settings.model_store) / KNOWLEDGE / "v4"
-    system.await_metric("trainer", CHALLENGER, lambda version: version == 4)
+    system.await_metric("trainer", CHALLENGER, lambda version: version == 4, LEARNED_S)
     system.await_metric("worker", 'stream_challenger_version{name="knowledge"}', lambda version: version == 4)
     assert frozen.is_dir()
     system.processes["trainer"].stop(timeout_s=30)
@@ -202,7 +207,7 @@ def test_a_restarted_trainer_goes_on(system: System) -> None:
     assert population(system, 220)["answers"] == 220
     system.await_metric("trainer", "stream_trainer_buffered_answers", lambda count: count == 220)
     system.await_metric("trainer", 'stream_trainer_trial_answers{name="knowledge"}', lambda count: count == 20)
-    ask_to_learn(KafkaOutbox(system.settings), system.settings, KNOWLEDGE, datetime.now(UTC))
+    ask_to_learn(system.outbox(), system.settings, KNOWLEDGE, datetime.now(UTC))
     found = system.events("update_started", 2)
     assert [e["candidate_version"] for e in found] == [4, 5]
     assert [e["trigger"] for e in found] == ["answers", "hand"]
@@ -223,27 +228,27 @@ def runs(pid: int) -> bool:
     """Return whether a process still runs; one that has ended may wait to be taken note of."""
     try:
         return " Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
 def test_a_trainer_killed_while_it_learns_leaves_no_half_artifact(system: System) -> None:
     """After kill -9 in an update no half model is in the store, no child goes on, and a restart learns on."""
-    system.options |= {"update_seconds": 60, "learn_from": 1_000}
+    system.options |= {"update_seconds": 60, "learn_from": 1_000, "session_timeout_s": KILLED_S}
     system.start("worker")
     system.start("trainer")
     system.send(answer(f"user-{user}", number) for number in range(30) for user in range(40))
     system.events("update_started")
     trainer = system.processes.pop("trainer")
     children = kill_alone(trainer)
-    await_effect(lambda: not any(map(runs, children)), within_s=20)
+    await_effect(lambda: not any(map(runs, children)), within_s=LEARNED_S)
     trainer.kill()
     store = Path(system.settings.model_store) / KNOWLEDGE
     whole = [path for path in store.glob("v*") if {file.name for file in path.iterdir()} >= {MODEL, "manifest.json"}]
     assert list(store.glob("v*")) == whole
     system.options |= {"update_seconds": 0.1}
     system.start("trainer")
-    system.await_metric("trainer", FROZEN, lambda count: count == 1)
+    system.await_metric("trainer", FROZEN, lambda count: count == 1, LEARNED_S)
     assert population(system, 1_200)["answers"] == 1_200
 
 
@@ -290,7 +295,7 @@ def test_a_store_that_is_gone_costs_learning_and_nothing_else(system: System) ->
     assert len(system.predictions("correctness", 100)) == 100
     assert system.metric("worker", VERSION) == 0
     (system.folder / "not-there").unlink()
-    system.await_metric("trainer", CHALLENGER, lambda version: version > 0)
+    system.await_metric("trainer", CHALLENGER, lambda version: version > 0, LEARNED_S)
 
 
 def test_a_corrupted_model_is_kept_out(system: System) -> None:

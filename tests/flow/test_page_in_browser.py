@@ -107,7 +107,8 @@ def test_what_is_on_the_screen_is_what_is_in_the_topics(system: System, chromium
     assert_figures(page, examples, swaps)
     assert_heat(page, distinct(system.predictions("correctness", count), "prediction_id"))
     assert_path(page, [e for e in examples if e["user_id"] == "user-3"])
-    risks = system.read("predictions.risk", until=lambda found: len(found) >= USERS * 6 + USERS)
+    # Of each record, of the day on which each user first answered, and of the week that is over.
+    risks = system.read("predictions.risk", until=lambda found: len(found) >= USERS * (6 + 1 + 1))
     assert_risk(page, distinct(risks, "prediction_id"))
     (dead,) = system.read("dead-letters", until=bool)
     place = f"{dead['topic']}, partition {dead['partition']}, offset {dead['offset']}"
@@ -126,17 +127,18 @@ def assert_figures(page: Page, examples: list[Message], swaps: list[Message]) ->
     """Compare quality with the training examples, and the marks with the swaps."""
     expect(page.locator("#auc")).to_have_text(f"{auc(examples, 'p_before'):.3f}", timeout=WAIT_MS)
     expect(page.locator("#auc-more")).to_have_text(f"fallback {auc(examples, 'p_before_fallback'):.3f}")
-    versions = Counter(example["model"]["version"] for example in examples)
-    assert set(versions) == {1, 2}
-    rows = {row[0]: row[1:] for row in table(page, "#versions")}
-    for version, n in versions.items():
-        of_version = [example for example in examples if example["model"]["version"] == version]
-        told = [str(n), f"{auc(of_version, 'p_before'):.3f}", f"{logloss(of_version):.4f}"]
-        assert rows[f"version {version}"][:3] == told
-    assert rows["all served"][0] == str(len(examples))
+    versions = {example["model"]["version"] for example in examples}
+    assert versions == {1, 2}
+    parts = {f"version {version}": [e for e in examples if e["model"]["version"] == version] for version in versions}
+    told = {
+        (name, str(len(part)), f"{auc(part, 'p_before'):.3f}", f"{logloss(part):.4f}")
+        for name, part in (parts | {"all served": examples}).items()
+    }
+    await_effect(lambda: told <= {tuple(row[:4]) for row in table(page, "#versions")}, within_s=30)
     said = Counter(min(int(10 * example["p_before"]), 9) for example in examples)
     page.get_by_text("Calibration as a table").click()
-    assert [int(row[1]) for row in table(page, "#bins")] == [said[place] for place in range(10)]
+    bins = [said[place] for place in range(10)]
+    await_effect(lambda: [int(row[1]) for row in table(page, "#bins")] == bins, within_s=30)
     # The first swap came before the first point of the curve.
     assert texts(page, "#live .swap text")[-1] == "v2"
     happened = texts(page, "#model-knowledge .timeline .what > span")

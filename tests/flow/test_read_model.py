@@ -30,8 +30,8 @@ def absence(user: str, number: int) -> tuple[str, Message]:
         "type": "attendance_recorded",
         "user_id": user,
         "status": "absent",
-        # Within one week: no other prediction comes in between.
-        "timestamp": f"2026-03-0{number + 2}T09:00:00Z",
+        # In the week of the answers, before them: no week closes, so that no other prediction comes in between.
+        "timestamp": f"2026-02-{number + 23}T09:00:00Z",
     }
 
 

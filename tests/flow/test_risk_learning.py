@@ -14,12 +14,11 @@ from stream.learning.risk.snapshots import Snapshots
 from stream.models import weekly
 from stream.models.risk import RISK
 from stream.state.academic import OUTCOMES, fact_key
-from stream.transport.outbox import KafkaOutbox
 from stream.transport.rollout import current
-from tests.flow.system import System
+from tests.flow.system import KILLED_S, System
 from tests.learning.risk.pupils import COURSES, pupils
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 OF_TRAINER = 'stream_trainer_{}{{name="risk"}}'.format
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
@@ -62,7 +61,7 @@ def outcomes_of(seen: Snapshots) -> list[RiskOutcome]:
 
 def tell(system: System, messages: Iterable[RiskExample | RiskOutcome]) -> None:
     """Send what a worker would tell the trainer."""
-    outbox, topic = KafkaOutbox(system.settings), system.settings.topic("training-examples")
+    outbox, topic = system.outbox(), system.settings.topic("training-examples")
     for message in messages:
         outbox.send(topic, key=message.user_id.encode(), value=message.model_dump_json().encode())
     outbox.flush_now()
@@ -70,6 +69,7 @@ def tell(system: System, messages: Iterable[RiskExample | RiskOutcome]) -> None:
 
 def test_what_became_of_users_is_learned_and_goes_live(system: System) -> None:
     """An update when enough is known, a trial on weeks that come after, over a restart, and the gate's word."""
+    system.options["session_timeout_s"] = KILLED_S
     system.options |= {"risk_learn_from": 450, "risk_learn_every": 450, "update_seconds": 2, "gate_every": 100}
     system.start("worker")
     system.start("trainer")
@@ -78,7 +78,7 @@ def test_what_became_of_users_is_learned_and_goes_live(system: System) -> None:
     system.await_metric("trainer", "stream_trainer_risk_labelled_total", partial(eq, 450))
     (began,) = system.events("update_started")
     assert (began["name"], began["candidate_version"], began["answers"]) == (RISK, 1, 450)
-    system.await_metric("trainer", OF_TRAINER("challenger_version"), partial(eq, 1))
+    system.await_metric("trainer", OF_TRAINER("challenger_version"), partial(eq, 1), within_s=180)
     system.await_metric("worker", 'stream_challenger_version{name="risk"}', partial(eq, 1))
     assert system.metric("worker", 'stream_challenger_version{name="knowledge"}') == 0
 

@@ -14,7 +14,7 @@ from tests.flow.releases import announce, damage, make_release
 from tests.flow.system import Message, System, answer, answers_before, distinct, rounds
 from tests.risks import make_risk_release
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(360)
 
 VERSION, CHALLENGER = 'stream_model_version{name="knowledge"}', 'stream_challenger_version{name="knowledge"}'
 OF_RISK, RISK_CHALLENGER = 'stream_model_version{name="risk"}', 'stream_challenger_version{name="risk"}'
@@ -65,7 +65,8 @@ def test_a_share_of_the_users_hears_the_challenger_and_after_promotion_everybody
         heard, other = example["model"]["version"], example["unheard"]["model"]["version"]
         assert (heard, other) == ((2, 1) if example["user_id"] in served else (1, 2))
     assert system.metric("worker", CHALLENGER) == 2
-    assert 0 < system.metric("worker", 'stream_live_logloss_nats{model="challenger",version="2"}') < 5
+    live = 'stream_live_logloss_nats{model="challenger",version="2"}'
+    system.await_metric("worker", live, lambda logloss: 0 < logloss < 5)
 
     announce(system, challenger)
     await_live(system, "worker", 2)

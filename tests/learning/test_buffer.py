@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -721,7 +722,7 @@ def test_an_update_loads_while_the_trainer_writes(path: Path) -> None:
     def write() -> None:
         try:
             with opened(path, max_run=20) as buffer:
-                for number in range(0, 100_000, 10):
+                for number in count(0, 10):
                     for each in range(number, number + 10):
                         skill = f"s-{number // 100}"
                         buffer.add(example(f"u-{each % 10}", each, skills=(skill,)), 0.0, (0, each))

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, e
 
 BROWSER_SETTING: Final = "STREAM_TEST_BROWSER"
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_PATIENCE_MS: Final = 20_000
+PATIENCE_MS: Final = 60_000
 _LOOK_S: Final = 0.02
 _AXE: Final = Path(__file__).parents[2] / ".cache" / "axe"
 
@@ -51,7 +51,7 @@ def opened() -> Iterator[Browser]:
 
     No async test may run meanwhile: Playwright's loop is the running one of this thread.
     """
-    expect.set_options(timeout=_PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=found(),
@@ -96,9 +96,9 @@ def until(page: Page, condition: str, given: object = None) -> None:
 
     Not by Playwright's own `wait_for_function`: that asks a second time from within the page, whose policy forbids it.
     """
-    deadline = time.monotonic() + _PATIENCE_MS / 1000
+    deadline = time.monotonic() + PATIENCE_MS / 1000
     while not page.evaluate(condition, given):
-        assert time.monotonic() < deadline, f"still not so after {_PATIENCE_MS} ms: {condition}"
+        assert time.monotonic() < deadline, f"still not so after {PATIENCE_MS} ms: {condition}"
         time.sleep(_LOOK_S)
 
 

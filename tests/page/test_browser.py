@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from stream.demo.view import ENDS
 from stream.models.weekly import FEATURES
 from stream.pipeline import MASTERED
 from tests.page import snapshots
-from tests.page.browser import axe, barriers, complaints, until
+from tests.page.browser import PATIENCE_MS, axe, barriers, complaints, until
 from tests.page.scripted_server import STATIC, ScriptedServer
 from tests.page.snapshots import HOSTILE, SKILLS, START_S, Snapshot, path
 
@@ -33,6 +34,7 @@ class Show(Protocol):
         errors: tuple[str, ...] = (),
         *,
         is_clock_ours: bool = False,
+        is_never_old: bool = False,
     ) -> Page:
         """
         Open it.
@@ -42,7 +44,8 @@ class Show(Protocol):
             fragment: Of the address.
             size: Of the screen, CSS pixels.
             errors: Parts of lines of the console that are expected.
-            is_clock_ours: Whether time passes only when the test says so.
+            is_clock_ours: Whether time passes only when the test says so; nothing is drawn meanwhile.
+            is_never_old: Whether what is shown does not age, as it does where this machine stands still for seconds.
         """
         ...
 
@@ -65,20 +68,27 @@ def server() -> Iterator[ScriptedServer]:
 @pytest.fixture(scope="module")
 def context(chromium: Browser) -> Iterator[BrowserContext]:
     """Return what all pages share: they keep nothing there."""
-    context = chromium.new_context(timezone_id="UTC", reduced_motion="reduce")
-    context.set_default_timeout(10_000)
+    context = new_context(chromium)
     yield context
     context.close()
 
 
+def new_context(chromium: Browser) -> BrowserContext:
+    """Return a place for pages, which all have one clock."""
+    context = chromium.new_context(timezone_id="UTC", reduced_motion="reduce")
+    context.set_default_timeout(PATIENCE_MS)
+    return context
+
+
 @pytest.fixture
-def show(context: BrowserContext, server: ScriptedServer) -> Iterator[Show]:
+def show(chromium: Browser, context: BrowserContext, server: ScriptedServer) -> Iterator[Show]:
     """
     Open pages; at the end, none has asked another host, and none has complained but of what it was meant to.
 
     A size is in CSS pixels; errors are parts of the console's lines that are expected.
     """
     pages: list[Page] = []
+    clocks: list[BrowserContext] = []
     wrong: list[list[str]] = []
 
     def opened(
@@ -88,26 +98,44 @@ def show(context: BrowserContext, server: ScriptedServer) -> Iterator[Show]:
         errors: tuple[str, ...] = (),
         *,
         is_clock_ours: bool = False,
+        is_never_old: bool = False,
     ) -> Page:
-        page = context.new_page()
+        if is_clock_ours:
+            clocks.append(new_context(chromium))
+            clocks[-1].clock.install(time=START_S)
+            clocks[-1].clock.pause_at(START_S + 3_600)
+        page = (clocks[-1] if is_clock_ours else context).new_page()
         pages.append(page)
+        if is_never_old:
+            page.add_init_script("{ const at = performance.now(); performance.now = () => at; }")
         shape = size or DESKTOP
         page.set_viewport_size({"width": shape["width"], "height": shape["height"]})
         wrong.append(complaints(page, server.address, errors))
         server.say(snapshot)
-        if is_clock_ours:
-            page.clock.install()
         page.goto(server.address + fragment)
         if is_clock_ours:
-            until(page, "document.readyState === 'complete'")
-            page.clock.run_for(1_000)
+            pass_until(page, "document.querySelector('#foot').textContent.includes('Broker')")
         expect(page.locator("#foot")).to_contain_text("Broker")
         return page
 
     yield opened
-    for page in pages:
-        page.close()
+    for each in (*pages, *clocks):
+        each.close()
     assert [line for found in wrong for line in found] == []
+
+
+def pass_until(page: Page, condition: str, step_ms: int = 20, most_ms: int = 6_000) -> None:
+    """
+    Let the page's own time pass until an expression is true, step by step: by default, one that draws.
+
+    Each step takes a moment in truth too, in which what the server says can come.
+    """
+    for _ in range(most_ms // step_ms):
+        page.clock.run_for(step_ms)
+        if page.evaluate(condition):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"still not so after {most_ms} ms of the page's time: {condition}")
 
 
 def texts(found: Locator) -> list[str]:
@@ -339,6 +367,7 @@ def test_users_at_risk_have_reasons_in_words(show: Show) -> None:
     expect(page.locator("#risk .heading")).to_contain_text("No verdict: a human decides.")
     assert texts(page.locator("#categories li")) == ["171 Low", "55 Medium", "13 High", "1 Critical"]
     expect(page.locator("#risks > li")).to_have_count(6)
+    expect(page.locator("#path-answers tbody tr")).to_have_count(60)  # from here on nothing moves by itself
     page.get_by_role("button", name="Show all 12").click()
     users = snapshot["risk"]["users"]
     assert texts(page.locator("#risks .who")) == [user["user_id"] for user in users]
@@ -566,27 +595,24 @@ def test_a_lost_stream_is_said_so_and_comes_back(show: Show, server: ScriptedSer
 def test_a_stream_that_says_nothing_is_opened_anew(show: Show, server: ScriptedServer) -> None:
     """A connection that has died without a word: the page notices by the silence, and comes back."""
     page = show(snapshots.rich(), is_clock_ours=True)
+    opened = server.asked.count("/snapshots")
     server.is_mute = True
-    page.clock.run_for(4_000)
-    expect(page.locator("#age")).to_contain_text("seconds ago")
+    # What was under way when it fell silent still comes.
+    pass_until(page, "document.querySelector('#age').textContent.endsWith('seconds ago')", 500, 20_000)
     expect(page.locator("#state-text")).to_have_text("Live")
     following = snapshots.rich()
     following["totals"]["answers"] = 17_900
     server.say(following)
-    page.clock.run_for(6_000)
-    expect(page.locator("#state-text")).to_have_text("No connection")
+    pass_until(page, "document.querySelector('#state-text').textContent === 'No connection'", 500, 20_000)
     server.is_mute = False
-    for _ in range(100):
-        page.clock.run_for(100)
-        if page.locator("#answers").text_content() == "17,900":
-            break
+    pass_until(page, "document.querySelector('#answers').textContent === '17,900'")
     expect(page.locator("#state-text")).to_have_text("Live")
-    assert server.asked.count("/snapshots") == 2
+    assert server.asked.count("/snapshots") == opened + 1
 
 
 def test_a_lost_broker_is_said_so(show: Show, server: ScriptedServer) -> None:
     """In the server's own words; each change of state is announced once, and nothing else is."""
-    page = show(snapshots.rich())
+    page = show(snapshots.rich(), is_never_old=True)
     page.evaluate(
         "window.said = []; new MutationObserver(() => said.push(document.getElementById('announcement').textContent))"
         ".observe(document.getElementById('announcement'), {childList: true, characterData: true, subtree: true})"
@@ -650,7 +676,7 @@ def test_what_has_the_focus_is_on_the_screen(show: Show) -> None:
 
 def test_the_bar_covers_no_heading_that_was_asked_for(show: Show) -> None:
     """However many rows it has."""
-    page = show(snapshots.rich())
+    page = show(snapshots.rich(), is_never_old=True)
     expect(page.locator("#path-answers tbody tr")).to_have_count(60)  # from here on nothing moves by itself
     for width in (320, 390, 561, 899, 1280):
         page.set_viewport_size({"width": width, "height": 800})

@@ -1,6 +1,7 @@
 """The page over HTTP: its own files and nothing else, snapshots as they come, and only for the hosts that it knows."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -19,6 +20,10 @@ from stream.page.server import Snapshots, allowed_names, create_server
 from tests.page.messages import START, example
 
 LOOPBACK = allowed_names("127.0.0.1", "")
+PATIENCE_S = 60.0
+TAKES_AT_ONCE = 65_536
+"""Bytes that the kernel keeps for a browser that takes little; by itself it would keep as much as it likes."""
+
 IDS = ("ada", 'Ünï/co de"<b>?&#%2F+', ".", "..", "a/../b", "")
 
 
@@ -61,7 +66,7 @@ async def serving(names: frozenset[str] = LOOPBACK) -> AsyncIterator[tuple[Page,
 
 async def next_event(lines: StreamReader) -> int:
     """Return the number that the next snapshot says."""
-    while not (line := await asyncio.wait_for(lines.readline(), 20)).startswith(b"data: "):
+    while not (line := await asyncio.wait_for(lines.readline(), PATIENCE_S)).startswith(b"data: "):
         assert line, "the stream has ended"
     assert await lines.readline() == b"\n"
     number: int = orjson.loads(line[len(b"data: ") :])["number"]
@@ -70,7 +75,11 @@ async def next_event(lines: StreamReader) -> int:
 
 async def listen(page: Page) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Ask for snapshots as a browser does that takes little at once, and return what arrives."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", page.server.port, limit=4_096)
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TAKES_AT_ONCE)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", page.server.port))
+    reader, writer = await asyncio.open_connection(sock=connection, limit=4_096)
     writer.write(b"GET /snapshots HTTP/1.1\r\nHost: localhost\r\n\r\n")
     await reader.readuntil(b"\r\n\r\n")
     return reader, writer
@@ -193,7 +202,7 @@ async def test_who_is_slow_gets_the_latest_and_holds_up_nobody() -> None:
                 assert await next_event(quick.content) == number
         data = b""
         while b'{"number":60,' not in data:
-            data += await asyncio.wait_for(slow.read(2**20), 20)
+            data += await asyncio.wait_for(slow.read(2**20), PATIENCE_S)
         assert data.count(b'{"number":') < 30
         writer.close()
 
@@ -204,9 +213,9 @@ async def test_a_browser_that_takes_not_even_the_first_snapshot_is_let_go(monkey
     async with serving() as (page, _):
         page.first = b"x" * 20_000_000
         _, writer = await listen(page)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while page.snapshots.listeners:  # noqa: ASYNC110 (the server's own count)
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.01)
         writer.close()
 
 
@@ -216,12 +225,12 @@ async def test_a_browser_that_takes_nothing_is_let_go(monkeypatch: pytest.Monkey
     async with serving() as (page, _):
         _, writer = await listen(page)
         assert page.snapshots.listeners == 1
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             number = 0
             while page.snapshots.listeners:
                 number += 1
                 page.publish(number, size=500_000)
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.01)
         writer.close()
 
 

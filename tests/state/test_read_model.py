@@ -9,6 +9,14 @@ from stream.state import read_model
 from stream.state.read_model import NoReadModel, RedisReadModel
 from tests.fakes import Counting, FakeRedis
 
+WAIT_S = 30.0
+
+
+def ended(model: RedisReadModel) -> None:
+    """Stop a read model, and wait for its thread longer than a worker would."""
+    model.stop()
+    model._thread.join(WAIT_S)
+
 
 @contextmanager
 def running(server: FakeRedis, pending_max: int = 100, telemetry: Counting | None = None) -> Iterator[RedisReadModel]:
@@ -19,7 +27,7 @@ def running(server: FakeRedis, pending_max: int = 100, telemetry: Counting | Non
         yield model
     finally:
         if model._thread.is_alive():
-            model.stop()
+            ended(model)
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +96,7 @@ def test_what_is_there_is_asked_once_for_all() -> None:
         wait(server, True, True)
         model.offer("u-1", "time", b"1")
         wait(server, True)
-        model.stop()
+        ended(model)
     assert server.executed.empty()
     assert len(server.hashes) == 20
 
@@ -105,7 +113,7 @@ def test_risks_that_wait_are_in_the_order_of_their_moments() -> None:
         model.offer("u-3", "risk", NEWER)
         model.start()
         wait(server, False, True, True)
-        model.stop()
+        ended(model)
     assert [server.hashes[f"learnerstream:latest:u-{n}"]["risk"] for n in (1, 2, 3)] == [NEWER] * 3
 
 
@@ -118,7 +126,7 @@ def test_a_key_of_another_type_holds_up_nobody_else() -> None:
             model.offer(user, "risk", NEWER)
         model.start()
         wait(server, True, True)
-        model.stop()
+        ended(model)
     assert server.hashes == {"learnerstream:latest:u-2": {"risk": NEWER}}
     assert telemetry.failures == ["redis_refused"]
 
@@ -132,7 +140,7 @@ def test_a_risk_after_forgetting_is_the_first() -> None:
         model.offer("u-1", "risk", OLDER)
         model.start()
         wait(server, True)
-        model.stop()
+        ended(model)
     assert server.hashes == {"learnerstream:latest:u-1": {"risk": OLDER}}
 
 
@@ -146,7 +154,7 @@ def test_it_catches_up_when_redis_is_back() -> None:
         wait(server, False)
         model.offer("u-1", "time", b"new")
         wait(server, False, True)
-        model.stop()
+        ended(model)
     assert server.hashes["learnerstream:latest:u-1"] == {"time": b"new"}
     assert server.hashes["learnerstream:latest:u-2"] == {"time": b"other"}
     assert telemetry.failures == ["redis", "redis"]
@@ -174,7 +182,7 @@ def test_what_comes_after_forgetting_stays() -> None:
         wait(server, False)
         model.offer("u-1", "risk", b"2")
         wait(server, True)
-        model.stop()
+        ended(model)
     assert server.hashes == {"learnerstream:latest:u-1": {"risk": b"2"}}
 
 
@@ -187,7 +195,7 @@ def test_a_user_forgotten_while_redis_is_away_is_gone() -> None:
         wait(server, False)
         model.forget("u-1")
         wait(server, True)
-        model.stop()
+        ended(model)
     assert server.hashes == {}
 
 
@@ -223,7 +231,7 @@ def test_stopping_writes_what_waits() -> None:
     with running(server) as model:
         model.start()
         model.offer("u-1", "time", b"1")
-        model.stop()
+        ended(model)
     assert server.hashes == {"learnerstream:latest:u-1": {"time": b"1"}}
 
 
@@ -234,7 +242,7 @@ def test_stopping_does_not_wait_for_redis() -> None:
         model.offer("u-1", "time", b"1")
         model.start()
         wait(server, False)
-        model.stop()
+        ended(model)
         assert not model._thread.is_alive()
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from stream.errors import DeliveryError, SleptError
 from stream.ports import Message, Record
+from stream.transport import at_least_once
 from stream.transport.at_least_once import AtLeastOnce
 from stream.transport.progress import Batch, Progress
 from stream.transport.settlement import Change, Settlement, Work
@@ -271,7 +273,8 @@ async def test_taking_over_asks_nothing() -> None:
 async def test_the_moment_of_delivery_is_that_of_the_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latency ends when an output is confirmed, not when its changelog is."""
     clock = iter(float(second) for second in range(100, 200))
-    monkeypatch.setattr("stream.transport.at_least_once.time.time", lambda: next(clock))
+    ours = SimpleNamespace(time=lambda: next(clock), perf_counter=time.perf_counter, monotonic=time.monotonic)
+    monkeypatch.setattr(at_least_once, "time", ours)
     told: list[tuple[str, float]] = []
     world = World(free=0)
     async with world.running():

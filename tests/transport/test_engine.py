@@ -189,8 +189,9 @@ async def test_what_waits_is_processed_together_whatever_partition_it_is_of() ->
     assert [what for what, _ in world.said] == ["between", "interactions"] * 2
 
 
-async def test_what_was_fetched_together_is_processed_together() -> None:
+async def test_what_was_fetched_together_is_processed_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first batch to arrive waits for those that were announced with it."""
+    monkeypatch.setattr(engine_module, "_TOGETHER_S", WAIT_S)
     world = World(batch_max=10)
     async with world.running():
         world.engine.announce(3)
@@ -207,7 +208,9 @@ async def test_what_never_arrives_is_waited_for_a_moment_only() -> None:
     async with world.running():
         world.engine.announce(2)
         await done(*await world.offer(world.batch(2, 0)))
-        await asyncio.sleep(5 * engine_module._TOGETHER_S)
+        async with asyncio.timeout(WAIT_S):
+            while not world.processed:  # noqa: ASYNC110 (the engine tells nobody)
+                await asyncio.sleep(engine_module._TOGETHER_S)
         assert world.processed == [("interactions", span(0, 0, 2))]
         world.engine.announce(3)
         await done(*await world.offer(world.batch(10, 1)))
@@ -215,8 +218,9 @@ async def test_what_never_arrives_is_waited_for_a_moment_only() -> None:
         assert world.processed[1:] == [("interactions", span(1, 0, 10))]
 
 
-async def test_partitions_that_go_while_their_batches_are_waited_for() -> None:
+async def test_partitions_that_go_while_their_batches_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is processed then, and the engine goes on when it is opened again."""
+    monkeypatch.setattr(engine_module, "_TOGETHER_S", WAIT_S)
     world = World()
     async with world.running():
         world.engine.announce(2)

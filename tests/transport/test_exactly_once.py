@@ -2,9 +2,11 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -438,7 +440,9 @@ async def test_what_trying_again_helps_against_is_tried_again(here: World) -> No
 async def test_trying_again_has_an_end(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a session the transaction is aborted."""
     moments = iter([0.0, 5.0, 10.0, 10.1, 30.0, 30.0])
-    monkeypatch.setattr("stream.transport.exactly_once.time.monotonic", lambda: next(moments, 99.0))
+    # Of this module alone: the event loop takes its moments from the real clock.
+    clock = SimpleNamespace(monotonic=lambda: next(moments, 99.0), perf_counter=time.perf_counter, sleep=time.sleep)
+    monkeypatch.setattr(exactly_once, "time", clock)
     here.producer.errors = {"offsets": [passing() for _ in range(50)]}
     settlement = here.settlement("a")
     with pytest.raises(exactly_once.AbortedError):

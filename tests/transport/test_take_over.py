@@ -28,7 +28,7 @@ PARTITIONS = 2
 def settings(kafka: KafkaServer, prefix: str) -> Settings:
     """Return the settings of a worker, and create its topics."""
     settings = Settings(
-        broker=kafka.bootstrap, group=f"{prefix}g", topic_prefix=prefix, instance_id="w-2", session_timeout_s=6
+        broker=kafka.bootstrap, group=f"{prefix}g", topic_prefix=prefix, instance_id="w-2", session_timeout_s=30
     )
     kafka.create_topic(settings.topic("interactions"), partitions=PARTITIONS)
     for table in TABLES:
@@ -163,7 +163,7 @@ async def test_a_stranger_on_a_changelog_is_named(
 ) -> None:
     """Whose name stands nowhere cannot be fenced: the worker ends rather than wait for ever."""
     monkeypatch.setattr(exactly_once, "_GRACE_S", 0.0)
-    monkeypatch.setattr(exactly_once, "_INIT_S", -5.5)
+    monkeypatch.setattr(exactly_once, "_INIT_S", -29.5)
     stranger = Previous(settings, "stranger")
     stranger.open()
     with pytest.raises(TransactionError, match=r"open on the changelogs' partitions \[0\] for .*another producer"):

@@ -59,7 +59,7 @@ def test_a_broker_that_does_not_let_us_in_is_there() -> None:
 def test_every_command_without_a_broker_fails_alike(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence, and the exit status of a failure: the broker may come back by itself."""
     monkeypatch.setattr(topics, "_TIMEOUT_S", 0.0)
-    monkeypatch.setattr(rollout, "_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(rollout, "_TIMEOUT_S", 5.0)
     done = CliRunner().invoke(main, command.split(), env={"STREAM_BROKER": "127.0.0.1:1", "STREAM_LOG_LEVEL": "error"})
     assert done.exit_code == 1
     assert done.output == (
