@@ -7,7 +7,17 @@ from collections import Counter
 
 import pytest
 
-from tests.flow.system import Message, System, await_committed, both_guarantees, distinct, exit_status, prepare, rounds
+from tests.flow.system import (
+    KILLED_S,
+    Message,
+    System,
+    await_committed,
+    both_guarantees,
+    distinct,
+    exit_status,
+    prepare,
+    rounds,
+)
 from tests.flow.test_recovery import assert_counted_exactly
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.long]
@@ -120,7 +130,7 @@ def test_two_workers_under_one_instance_id_do_not_take_turns(system: System) -> 
 def test_a_standby_takes_over_without_reading_state_again(system: System, guarantee: str) -> None:
     """With STREAM_STANDBY_REPLICAS=1 the survivor has a copy of what the other had; counts go on exactly."""
     for name in ("worker", "worker-2"):
-        prepare(system, name, standby_replicas=1)
+        prepare(system, name, standby_replicas=1, session_timeout_s=KILLED_S)
         system.start(name)
     sent = Rounds(system, users=120)
     sent.answer_until_shared(("worker", "worker-2"))
@@ -149,7 +159,7 @@ def test_a_worker_that_slept_past_its_session_does_no_harm(system: System, guara
     """
     names = ("worker", "worker-2")
     for name in names:
-        prepare(system, name)
+        prepare(system, name, session_timeout_s=KILLED_S)
         system.start(name)
     sent = Rounds(system, users=40)
     sent.answer_until_shared(names)
