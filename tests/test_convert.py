@@ -309,7 +309,7 @@ def test_reading_takes_time_by_size(tmp_path: Path, between: bytes) -> None:
     file.write_bytes(content)
     began = time.thread_time()  # what else this machine, or this process, does is not counted
     reads = list(messages(file))
-    assert time.thread_time() - began < 20
+    assert time.thread_time() - began < 5
     assert [read.value["n"] for read in reads] == list(range(40_000))
     lines = 6 if between else 0
     assert reads[-1].place == f"{file}, line {1 + 39_999 * (lines + len(between) - bool(between))}"

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -16,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from stream.demo import run as demo
 from stream.settings import Settings
 from stream.transport.outbox import KafkaOutbox
 from tests.adapters.platforms import caliper_answer, statement, xapi_answer
@@ -326,9 +324,7 @@ def test_ctrl_c_stops_within_five_seconds_and_leaves_nothing(tmp_path: Path) -> 
     for again in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         process.send_signal(again)
     _, err = process.communicate(timeout=60)
-    # Five seconds on a calm machine: the children have three before they are killed.
-    assert demo._STOP_S <= 3
-    assert time.monotonic() - pressed < 30
+    assert time.monotonic() - pressed < 5
     assert process.returncode == 130
     assert "Traceback" not in err
     assert not any(map(exists, children.values()))
@@ -344,7 +340,7 @@ def test_a_worker_that_dies_ends_the_demo_with_its_last_words(tmp_path: Path) ->
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "the worker ended with status -9" in err
-    assert re.search(r"^  worker: .+", err, re.MULTILINE)
+    assert "worker.started" in err
     assert not exists(children["trainer"])
     assert list(tmp_path.iterdir()) == []
 

@@ -22,9 +22,6 @@ from tests.deploy.compose import ROOT, Json, Service, services
 from tests.deploy.promtool import prometheus, promtool
 
 HEALTHY_S = 90.0
-LEAST_GRACE_S = 30.0
-"""What a service has to end that compose gives less: here all share one machine, which may stand still for seconds."""
-
 _HOME = "/var/lib/learnerstream"
 _PORTS = {"worker": "STREAM_WORKER_METRICS_PORT", "trainer": "STREAM_TRAINER_METRICS_PORT", "page": "STREAM_PAGE_PORT"}
 
@@ -124,13 +121,12 @@ class Composed:
         return found
 
     def stop(self, name: str) -> int:
-        """Tell a service to end as compose would, and return its exit status; within its grace, see `LEAST_GRACE_S`."""
+        """Tell a service to end as compose would, and return its exit status; within its grace."""
         said = services()[name].said
         process = self.processes[name]
         assert process._process is not None
         process._signal(signal.Signals[said.get("stop_signal", "SIGTERM")])
-        grace_s = float(said.get("stop_grace_period", "10s").removesuffix("s"))
-        status = process._process.wait(max(grace_s, LEAST_GRACE_S))
+        status = process._process.wait(float(said.get("stop_grace_period", "10s").removesuffix("s")))
         process.kill()
         return status
 

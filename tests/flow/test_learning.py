@@ -90,8 +90,10 @@ def test_a_better_model_goes_live_by_itself(learned: Learned) -> None:
     def of(messages: list[Message], type_: str) -> list[Message]:
         return [message for message in messages if message["type"] == type_ and message.get("promoted", True)]
 
-    events = learned.system.read("model-events", until=lambda found: bool(of(found, "model_swapped")))
-    promoted, swapped = of(events, "gate_decided"), of(events, "model_swapped")
+    kinds = ("gate_decided", "model_swapped")
+    events = learned.system.read("model-events", until=lambda found: all(of(found, kind) for kind in kinds))
+    promoted, swapped = (of(events, kind) for kind in kinds)
+    assert promoted
     assert all(e["candidate"]["logloss"] < e["fallback"]["logloss"] and e["gain"] > e["needed"] for e in promoted)
     assert {e["version"] for e in swapped} <= {e["candidate_version"] for e in promoted} | {None}
     assert learned.system.metric("worker", 'stream_model_swaps_total{name="knowledge"}') >= 1

@@ -125,9 +125,12 @@ def assert_is_what_the_topics_say(snapshot: Snapshot, system: System, page: str)
     rows = {row["user_id"]: row["mastery"] for row in snapshot["heat"]["users"]}
     skills = snapshot["heat"]["skills"]
     assert rows == {user: [said[user]["mastery"].get(skill) for skill in skills] for user in USERS}
-    # Of the whole curve: the rate is of the last seconds, in which maybe nothing came.
+    # Of the whole curve too: the rate is of the last seconds, in which maybe nothing came.
+    rate = snapshot["rate"]
     latency = [(p["p50_ms"], p["p99_ms"]) for p in snapshot["series"] if p["p50_ms"] is not None]
     assert latency
+    if rate["latency_p50_ms"] is not None:
+        latency.append((rate["latency_p50_ms"], rate["latency_p99_ms"]))
     assert all(0 < p50 <= (p99 or 0) for p50, p99 in latency)
 
 

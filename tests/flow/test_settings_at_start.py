@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(300)
 IMPATIENT = "from stream.transport import exactly_once; exactly_once._INIT_S = 6.0"
 """Half a minute is what a broker is given to make its transaction log: not needed to see that the wait ends."""
 
-TOLD_S = 60.0
+TOLD_S = 30.0
 """The start of the command, and that wait."""
 
 

@@ -203,11 +203,9 @@ def test_the_small_form_is_nearly_as_good(store: Store) -> None:
 def test_the_strongest_factors_come_first(store: Store) -> None:
     """At most five, by size, each with the value that it has now."""
     model = load_risk(store, "risk/v1", variant="champion")
-    said = model.score(OTHERS.seen).strongest(5, 0.05)
-    assert sum(map(bool, said)) > 0.99 * len(OTHERS)
-    for row, factors in enumerate(said):
+    for row, factors in enumerate(model.score(OTHERS.seen).strongest(5, 0.05)):
         sizes = [abs(size) for _, size, _ in factors]
-        assert len(factors) <= 5
+        assert 0 < len(factors) <= 5
         assert sizes == sorted(sizes, reverse=True)
         for name, _, value in factors:
             if name == "grade_mean":
